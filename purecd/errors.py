@@ -72,6 +72,8 @@ class EtcdError(Exception):
         endpoint: the endpoint last tried, as given in the options, or ``""``.
         maybe_applied: True when the request may have taken effect although it failed.
         attempts: how often the request was sent, 0 when unknown.
+        final: True when no further attempt of the call makes sense: its deadline passed, say.
+        elsewhere: True when the client turned to another endpoint because of this error.
     """
 
     text: ClassVar[str] = ""
@@ -108,6 +110,8 @@ class EtcdError(Exception):
         self.endpoint = endpoint
         self.maybe_applied = maybe_applied
         self.attempts = attempts
+        self.final = False
+        self.elsewhere = False
 
     def __str__(self) -> str:
         call = self.method.rpartition("/")[2]
