@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the machines behind watches and leases ask their channel to do."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class OpenStream(NamedTuple):
+    """Open `stream` on its link, with the link's token; messages may be sent on it at once."""
+
+    stream: Any
+
+
+class Send(NamedTuple):
+    """Send one message on an open stream; `data` is the message without its prefix."""
+
+    stream: Any
+    data: bytes
+
+
+class CloseStream(NamedTuple):
+    """Reset the stream with CANCEL; the machine takes no further input from it."""
+
+    stream: Any
+
+
+class Refresh(NamedTuple):
+    """Get a newer token for `link` than that of `generation`; answered by `refreshed` or `refresh_failed`."""
+
+    link: Any
+    generation: int
