@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A gRPC response: messages and status out of one HTTP/2 stream.
+
+Rules, in the order a response goes through them:
+
+1. The first block that is not 1xx must be a response of type `application/grpc`, or the call
+   ends by its HTTP status with up to 1 KiB of the body as explanation.
+2. With END_STREAM on it, the first block holds the trailers as well (Trailers-Only).
+3. Messages are framed by a compression flag and a length, regardless of DATA boundaries. The
+   limit is checked on the length, before anything is kept. No encoding is ever offered, so a
+   compressed message ends the call and there is no decompressor to attack.
+4. Only trailers end a call well; END_STREAM on DATA, a cut message or more than one message
+   for a unary call are errors, whatever status comes with them.
+
+Source: gRPC doc/PROTOCOL-HTTP2.md (Responses), grpc-go internal/transport/http2_client.go.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from struct import Struct
+
+from ..errors import StatusCode
+from . import frames
+from .headers import FieldBlock
+from .status import Status, decode_binary, from_http, from_reset, from_trailers
+from .streams import Stream
+
+MAX_INFORMATIONAL = 16
+MAX_BODY_SHOWN = 1024
+
+_unpack_prefix = Struct(">BL").unpack_from
+
+# Where the response is.
+_HEADERS, _MESSAGES, _FOREIGN_BODY, _ENDED = range(4)
+
+
+class GrpcStream(Stream):
+    """One gRPC call as the client sees it.
+
+    Args:
+        owner: whoever started the call; not used here.
+        max_receive: largest message taken, octets without the prefix.
+        unary: exactly one message must come with status 0.
+        manual_window: see `Stream`; consume the length of each message taken.
+
+    Attributes:
+        messages: whole messages nobody has taken yet, oldest first.
+        status: set once, when the call has ended; no message comes after.
+        unprocessed: the server certainly has not processed the call.
+        refused_connection: unprocessed because the whole connection was refused.
+    """
+
+    __slots__ = (
+        "_body_left",
+        "_head",
+        "_informational",
+        "_missing",
+        "_partial",
+        "_state",
+        "_tail",
+        "max_receive",
+        "messages",
+        "owner",
+        "refused_connection",
+        "status",
+        "unary",
+        "unprocessed",
+    )
+
+    def __init__(
+        self, owner: object, *, max_receive: int, unary: bool = False, manual_window: bool = False
+    ) -> None:
+        super().__init__(manual_window)
+        self.owner = owner
+        self.max_receive = max_receive
+        self.unary = unary
+        self.messages: deque[bytes] = deque()
+        self.status: Status | None = None
+        self.unprocessed = False
+        self.refused_connection = False
+        self._state = _HEADERS
+        self._head: FieldBlock | None = None
+        self._tail: FieldBlock | None = None
+        self._informational = 0
+        self._body_left = -1  # octets of DATA content-length still promises, -1 without one
+        self._partial = bytearray()  # a message, prefix included, that has not fully arrived
+        self._missing = 0  # octets _partial lacks, as far as known
+
+    @property
+    def headers_seen(self) -> bool:
+        return self._head is not None
+
+    @property
+    def metadata(self) -> dict[str, tuple[str | bytes, ...]]:
+        """Response headers; empty before they came and for a Trailers-Only response."""
+        return _as_metadata(self._head) if self._head is not self._tail else {}
+
+    @property
+    def trailers(self) -> dict[str, tuple[str | bytes, ...]]:
+        """Trailers; empty before they came."""
+        return _as_metadata(self._tail)
+
+    def receive_headers(self, block: FieldBlock, end_stream: bool) -> bool:
+        if block.too_large:
+            text = f"header list over the limit, {len(block.fields)} fields"
+            return self._fail(StatusCode.RESOURCE_EXHAUSTED, text, frames.ENHANCE_YOUR_CALM)
+        if block.problem:
+            return self._malformed(block.problem)
+        state = self._state
+        if state == _HEADERS:
+            if block.status < 200:
+                return self._receive_informational(block, end_stream)
+            self._head = block
+            self._body_left = block.content_length
+            media_type = block.media_type
+            if media_type != b"application/grpc" and not media_type.startswith(
+                (b"application/grpc+", b"application/grpc;")
+            ):
+                return self._receive_foreign(end_stream)
+            self._state = _MESSAGES
+            if not end_stream:
+                return True
+        elif state == _FOREIGN_BODY:
+            return self._end_foreign(reset=not end_stream)
+        elif block.status:
+            return self._malformed(":status in trailers (RFC 9113 §8.1)")
+        elif not end_stream:
+            return self._malformed("a HEADERS frame cannot appear in the middle of a stream")
+        self._receive_trailers(block)
+        return True
+
+    def receive_data(self, data: bytes, end_stream: bool) -> bool:
+        size = len(data)
+        # The usual case: one frame is one message.
+        if self._state == _MESSAGES and not self._missing and size > 4 and not end_stream:
+            flag, length = _unpack_prefix(data, 0)
+            if (
+                length == size - 5
+                and not flag
+                and length <= self.max_receive
+                and self._body_left < 0
+                and not self.manual_window
+                and not (self.unary and self.messages)
+            ):
+                self.messages.append(data[5:])
+                return True
+        return self._receive_any_data(data, end_stream)
+
+    def receive_reset(self, code: int) -> None:
+        if self._state == _FOREIGN_BODY:
+            self._end_foreign(reset=False)
+            return
+        status = from_reset(code)
+        # RFC 9113 §8.7: REFUSED_STREAM says that nothing was processed. After a response has
+        # begun that cannot be true.
+        if status.source == "unprocessed":
+            if self._head is None:
+                self.unprocessed = True
+            else:
+                status = status._replace(source="reset")
+        self._end(status)
+
+    def receive_lost(self, reason: str) -> None:
+        if self._state == _FOREIGN_BODY:
+            self._end_foreign(reset=False)
+            return
+        self._end(Status(StatusCode.UNAVAILABLE, reason, "lost"))
+
+    def receive_unprocessed(self, reason: str, refused_connection: bool) -> None:
+        self.unprocessed = True
+        self.refused_connection = refused_connection
+        self._end(Status(StatusCode.UNAVAILABLE, reason, "unprocessed"))
+
+    def receive_violation(self, code: int, text: str) -> None:
+        self._end(Status(StatusCode.INTERNAL, text, "protocol"))
+
+    def _receive_informational(self, block: FieldBlock, end_stream: bool) -> bool:
+        # RFC 9113 §8.1: any number of 1xx blocks may precede the response, none may end it.
+        if not block.status:
+            return self._malformed("response without :status (RFC 9113 §8.3.2)")
+        if end_stream or block.status == 101:
+            return self._malformed(f"response {block.status} as the final one (RFC 9113 §8.1, §8.6)")
+        self._informational += 1
+        if self._informational > MAX_INFORMATIONAL:
+            text = f"over {MAX_INFORMATIONAL} informational responses"
+            return self._fail(StatusCode.INTERNAL, text, frames.ENHANCE_YOUR_CALM)
+        return False
+
+    def _receive_trailers(self, block: FieldBlock) -> None:
+        self._tail = block
+        status = block.verdict
+        if status is None:
+            status = block.verdict = from_trailers(block.get(b"grpc-status"), block.get(b"grpc-message"))
+        if not status.code:
+            if self._missing:
+                status = Status(StatusCode.INTERNAL, "response ends within a message", "protocol")
+            elif self.unary and not self.messages:
+                text = "cardinality violation: received no response message for a unary call"
+                status = Status(StatusCode.INTERNAL, text, "protocol")
+        if self._body_left > 0:
+            self._malformed("DATA shorter than content-length (RFC 9113 §8.1.1)")
+            return
+        self._end(status)
+
+    def _receive_foreign(self, end_stream: bool) -> bool:
+        self._state = _FOREIGN_BODY
+        if end_stream:
+            return self._end_foreign(reset=False)
+        return False
+
+    def _receive_any_data(self, data: bytes, end_stream: bool) -> bool:
+        if self._state == _FOREIGN_BODY:
+            self._partial += data[: MAX_BODY_SHOWN - len(self._partial)]
+            if end_stream or len(self._partial) >= MAX_BODY_SHOWN:
+                return self._end_foreign(reset=not end_stream)
+            return False
+        if self._state == _HEADERS:
+            return self._malformed("DATA before HEADERS (RFC 9113 §8.1)")
+        if self._body_left >= 0:
+            self._body_left -= len(data)
+            if self._body_left < 0:
+                return self._malformed("DATA longer than content-length (RFC 9113 §8.1.1)")
+        news = self._deframe(data)
+        if end_stream and self.status is None:
+            self._end(
+                Status(StatusCode.INTERNAL, "server closed the stream without sending trailers", "protocol")
+            )
+        return news or end_stream
+
+    def _deframe(self, data: bytes) -> bool:
+        """Cut messages out of `data`; returns whether there is news for the caller."""
+        news = False
+        position = 0
+        size = len(data)
+        partial = self._partial
+        while position < size:
+            missing = self._missing or 5
+            piece = data[position : position + missing]
+            position += len(piece)
+            partial += piece
+            self._missing = missing - len(piece)
+            if self._missing:
+                break
+            if len(partial) == 5:
+                missing = self._accept_prefix()
+                if missing < 0:
+                    return True
+                if missing:
+                    self._missing = missing
+                    continue
+            if self.unary and self.messages:
+                text = "cardinality violation: received a second message for a unary call"
+                return self._fail(StatusCode.INTERNAL, text, frames.CANCEL)
+            with memoryview(partial) as view:
+                self.messages.append(bytes(view[5:]))
+            partial.clear()
+            news = True
+        return news
+
+    def _accept_prefix(self) -> int:
+        """Check the five octets before a message: its length, or -1 when they ended the call."""
+        flag, length = _unpack_prefix(self._partial, 0)
+        if flag:
+            self._refuse_flag(flag)
+            return -1
+        if length > self.max_receive:
+            text = f"received message larger than max ({length} vs. {self.max_receive})"
+            self._fail(StatusCode.RESOURCE_EXHAUSTED, text, frames.CANCEL)
+            return -1
+        if self.manual_window:
+            self.conn.expect_message(self, length)
+        return int(length)
+
+    def _refuse_flag(self, flag: int) -> None:
+        encoding = self._head.get(b"grpc-encoding") if self._head else None
+        if flag > 1:
+            text = f"received unexpected payload format {flag}"
+        elif encoding in (None, b"", b"identity"):
+            text = "compressed flag set with identity or empty encoding"
+        else:
+            text = f"message compressed with {encoding!r}, which was not offered"
+        self._fail(StatusCode.INTERNAL, text, frames.CANCEL)
+
+    def _end_foreign(self, reset: bool) -> bool:
+        head = self._head
+        if head is not None:
+            self._end(from_http(head.status, head.media_type, bytes(self._partial)))
+        if reset:
+            self.conn.reset_stream(self, frames.PROTOCOL_ERROR)
+        return True
+
+    def _malformed(self, problem: str) -> bool:
+        # RFC 9113 §8.1.1: a malformed response is a stream error of type PROTOCOL_ERROR.
+        return self._fail(StatusCode.INTERNAL, f"malformed response: {problem}", frames.PROTOCOL_ERROR)
+
+    def _fail(self, code: int, text: str, reset: int) -> bool:
+        self._end(Status(code, text, "protocol"))
+        self.conn.reset_stream(self, reset)
+        return True
+
+    def _end(self, status: Status) -> None:
+        if self.status is None:
+            self.status = status
+        self._state = _ENDED
+        self._partial = bytearray()
+
+
+def _as_metadata(block: FieldBlock | None) -> dict[str, tuple[str | bytes, ...]]:
+    """Fields by name, in order; values of `-bin` names decoded, pseudo-headers left out."""
+    found: dict[str, tuple[str | bytes, ...]] = {}
+    for name, value in block.fields if block else ():
+        if name.startswith(b":"):
+            continue
+        key = name.decode("ascii")
+        values: list[bytes] | list[str] = [value.decode("utf-8", "replace")]
+        if name.endswith(b"-bin"):
+            values = decode_binary(value) or []
+        found[key] = found.get(key, ()) + tuple(values)
+    return found

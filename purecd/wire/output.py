@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Octets on their way out: queued here, handed to the driver, written to the kernel."""
+
+from __future__ import annotations
+
+# grpc-go's server stops reading at 100 queued replies; a peer that asks for replies and does
+# not read them gets no more than that out of this side either (CVE-2019-9512).
+REPLY_LIMIT = 100
+
+
+class Output:
+    """Frames waiting for the driver, and how far earlier ones got.
+
+    Attributes:
+        chunks: frames nobody has fetched yet, in order.
+        queued: octets ever put in, so also the position behind the newest one.
+        written: octets the driver has reported as handed to the kernel or to TLS.
+        replies: frames queued in answer to the peer since everything was last written.
+    """
+
+    __slots__ = ("chunks", "queued", "replies", "written")
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+        self.queued = 0
+        self.written = 0
+        self.replies = 0
+
+    def put(self, frame: bytes) -> None:
+        self.chunks.append(frame)
+        self.queued += len(frame)
+
+    def reply(self, frame: bytes) -> None:
+        """Queue a frame that the peer's own frames ask for."""
+        self.chunks.append(frame)
+        self.queued += len(frame)
+        self.replies += 1
+
+    def take(self) -> bytes:
+        """All octets queued since the last call, b"" if none."""
+        chunks = self.chunks
+        if not chunks:
+            return b""
+        self.chunks = []
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def wrote(self, count: int) -> None:
+        self.written += count
+        if self.written >= self.queued:
+            self.replies = 0
