@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+# Needs only make, Python >= 3.9 with venv, and a package index that pip reaches.
+#
+#   make demo         a tour against a real etcd
+#   make test         the test suite           (ARGS="-k watch -x" are given to pytest)
+#   make lint         formatting, rules, types
+#   make test-matrix  unit tests: oldest and newest CPython, PyPy, lowest dependencies
+#   make etcds        fetch other etcd versions for the live tests
+#   make faults       long runs under faults
+#   make bench        the benchmarks
+#
+# PYTHON=... chooses the interpreter of the virtual environment, VENV=... its place.
+
+VENV ?= .venv
+ARGS ?=
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 pypy3; do \
+	$$p -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 9))' 2>/dev/null && echo $$p && break; done)
+
+FRESH = test -n "$(PYTHON)" || { echo "no Python >= 3.9 with the modules venv and ensurepip found" >&2; exit 1; }; \
+	"$(PYTHON)" tools/fresh_venv.py $(VENV)
+
+.PHONY: help demo test lint test-matrix etcds faults bench clean
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# One stamp per set of packages. Each is made anew when the project's metadata changed.
+$(VENV)/.run: pyproject.toml tools/fresh_venv.py
+	@$(FRESH)
+	@touch $@
+$(VENV)/.test: pyproject.toml tools/fresh_venv.py
+	@$(FRESH) --group test
+	@touch $@ $(VENV)/.run
+$(VENV)/.lint: pyproject.toml tools/fresh_venv.py
+	@$(FRESH) --group lint
+	@touch $@ $(VENV)/.test $(VENV)/.run
+
+demo: $(VENV)/.run
+	@$(VENV)/bin/python examples/tour.py
+
+test: $(VENV)/.test
+	@$(VENV)/bin/python -m pytest -m "not faults" $(ARGS)
+
+lint: $(VENV)/.lint
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
+
+test-matrix: $(VENV)/.test
+	@$(VENV)/bin/python tools/matrix.py $(ARGS)
+
+etcds: $(VENV)/.run
+	@$(VENV)/bin/python tools/get_etcds.py $(ARGS)
+
+faults: $(VENV)/.test
+	@$(VENV)/bin/python -m pytest -m faults $(ARGS)
+
+bench: $(VENV)/.test
+	@set -e; ran=; for script in benchmarks/*.py; do \
+		[ -e "$$script" ] || continue; ran=1; echo "== $$script"; $(VENV)/bin/python "$$script" $(ARGS); done; \
+	[ -n "$$ran" ] || { echo "there are no benchmarks yet" >&2; exit 1; }
+
+clean:
+	rm -rf $(VENV) .cache/matrix dist
