@@ -22,8 +22,6 @@ from struct import Struct
     WINDOW_UPDATE,
     CONTINUATION,
 ) = range(10)
-    range(10)
-)
 FRAME_NAMES = (
     "DATA",
     "HEADERS",

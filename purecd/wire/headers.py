@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from hpack import Decoder
@@ -92,7 +92,7 @@ class RequestHeaders:
         scheme: str,
         authority: str,
         user_agent: str,
-        metadata: tuple[tuple[bytes, bytes], ...] = (),
+        metadata: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         self._start = _METHOD_POST + _SCHEMES[scheme]
         self._rest = b"".join(
@@ -107,7 +107,7 @@ class RequestHeaders:
         self._by_path: dict[bytes, bytes] = {}
         self._token = b""
         self._token_field = b""
-        self._extra: tuple[tuple[bytes, bytes], ...] = ()
+        self._extra: Sequence[tuple[bytes, bytes]] = ()
         self._extra_fields = b""
 
     def __repr__(self) -> str:
@@ -118,7 +118,7 @@ class RequestHeaders:
         path: bytes,
         timeout: bytes = b"",
         token: bytes = b"",
-        extra: tuple[tuple[bytes, bytes], ...] = (),
+        extra: Sequence[tuple[bytes, bytes]] = (),
     ) -> bytes:
         """Encode the header block of one request.
 
@@ -142,9 +142,9 @@ class RequestHeaders:
                 self._token = token
             block += self._token_field
         if extra:
-            if extra != self._extra:
+            if tuple(extra) != self._extra:
                 self._extra_fields = encode_metadata(extra)
-                self._extra = extra
+                self._extra = tuple(extra)
             block += self._extra_fields
         return block
 

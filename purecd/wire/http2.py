@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from . import frames
 from .connection import GoAway
-from .frames import pack_head
+from .frames import ENHANCE_YOUR_CALM, pack_head
 from .output import REPLY_LIMIT
 from .receiving import CONFIRM_RESET, ReceivingHalf
 from .streams import Stream
 
-__all__ = ["GoAway", "Http2Connection", "Stream"]
+__all__ = ["ENHANCE_YOUR_CALM", "GoAway", "Http2Connection", "Stream"]
 
 UNLIMITED_STREAMS = 2**32 - 1
 
