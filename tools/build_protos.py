@@ -92,7 +92,9 @@ def stub_of(descriptor_set: bytes) -> str:
         for enum in file.enum_type:
             lines += ["", *_enum(enum, "")]
         for message in file.message_type:
-            lines += ["", *_message(message)]
+            if message.field or not lines[-1].endswith("(Message): ..."):
+                lines.append("")
+            lines += _message(message)
     return "\n".join(lines) + "\n"
 
 
@@ -141,8 +143,8 @@ def _presence(message: DescriptorProto) -> Iterator[str]:
         if field.HasField("oneof_index")
         or (field.type == field.TYPE_MESSAGE and field.label != field.LABEL_REPEATED)
     ]
-    if names or groups:
-        yield from _method("HasField", f"field_name: {_literal(names + groups)}", "bool")
+    if names:
+        yield from _method("HasField", f"field_name: {_literal(names)}", "bool")
     for index, group in enumerate(groups):
         members = [f.name for f in message.field if f.HasField("oneof_index") and f.oneof_index == index]
         yield from _method("WhichOneof", f"oneof_group: {_literal([group])}", f"{_literal(members)} | None")

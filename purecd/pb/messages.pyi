@@ -365,7 +365,7 @@ class RequestOp(Message):
     ) -> None: ...
     def HasField(
         self,
-        field_name: Literal["request_range", "request_put", "request_delete_range", "request_txn", "request"],
+        field_name: Literal["request_range", "request_put", "request_delete_range", "request_txn"],
     ) -> bool: ...
     def WhichOneof(
         self,
@@ -391,7 +391,7 @@ class ResponseOp(Message):
     ) -> None: ...
     def HasField(
         self,
-        field_name: Literal["response_range", "response_put", "response_delete_range", "response_txn", "response"],
+        field_name: Literal["response_range", "response_put", "response_delete_range", "response_txn"],
     ) -> bool: ...
     def WhichOneof(
         self,
@@ -447,7 +447,7 @@ class Compare(Message):
     ) -> None: ...
     def HasField(
         self,
-        field_name: Literal["version", "create_revision", "mod_revision", "value", "lease", "target_union"],
+        field_name: Literal["version", "create_revision", "mod_revision", "value", "lease"],
     ) -> bool: ...
     def WhichOneof(
         self,
@@ -591,7 +591,7 @@ class WatchRequest(Message):
     ) -> None: ...
     def HasField(
         self,
-        field_name: Literal["create_request", "cancel_request", "progress_request", "request_union"],
+        field_name: Literal["create_request", "cancel_request", "progress_request"],
     ) -> bool: ...
     def WhichOneof(
         self,
@@ -1155,9 +1155,7 @@ class DowngradeInfo(Message):
     ) -> None: ...
 
 class AuthEnableRequest(Message): ...
-
 class AuthDisableRequest(Message): ...
-
 class AuthStatusRequest(Message): ...
 
 class AuthenticateRequest(Message):
@@ -1254,7 +1252,6 @@ class AuthRoleGetRequest(Message):
     ) -> None: ...
 
 class AuthUserListRequest(Message): ...
-
 class AuthRoleListRequest(Message): ...
 
 class AuthRoleDeleteRequest(Message):
