@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The front for asyncio: the same commands, awaited."""

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The asyncio driver: carries the bytes of one channel on an event loop.
+
+It belongs to the loop that was running when it was made, and everything in it happens there.
+Bytes go to the transport as soon as there are any; what arrives wakes the futures of those
+who wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Callable, Optional, Set
+
+from purecd import errors
+from purecd.core import exchange
+from purecd.core.channel import Channel
+from purecd.core.link import Link, LinkState
+from purecd.core.op import Call, Refresh
+
+
+class _LinkProtocol(asyncio.Protocol):
+    """One socket."""
+
+    def __init__(self, driver: Driver, link: Link) -> None:
+        self._driver = driver
+        self._link = link
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._driver.connected(self._link, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._driver.received(self._link, data)
+
+    def eof_received(self) -> None:
+        self._driver.lost(self._link, "connection closed by the peer", None)
+
+    def connection_lost(self, exc: Optional[Exception]) -> None:
+        self._driver.lost(self._link, f"connection lost: {_text(exc)}" if exc else "connection closed", exc)
+
+
+class Driver:
+    """One channel on an event loop.
+
+    Args:
+        channel: used by nobody else.
+        tell: called with each note of the channel (event, endpoint, detail).
+    """
+
+    def __init__(self, channel: Channel, tell: Callable[[str, str, str], None]) -> None:
+        self.channel = channel
+        self.loop = asyncio.get_running_loop()
+        self._tell = tell
+        self._dials: Set[asyncio.Task[None]] = set()
+        self._timer: Optional[asyncio.TimerHandle] = None
+        self._timer_at = float("inf")
+
+    # Calls.
+
+    async def call(self, call: Call) -> bytes:
+        """Perform one attempt; its reply message.
+
+        Raises:
+            EtcdError: why there is none.
+        """
+        now = time.monotonic()
+        self.channel.start(call, now)
+        if not call.done:
+            future = call.waiter = self.loop.create_future()
+            self._settle(call.link)
+            timer = None
+            if call.deadline is not None:
+                timer = self.loop.call_later(call.deadline - now, self._expire, call)
+            try:
+                await future
+            except asyncio.CancelledError:
+                self.channel.abandon(call)
+                self._settle(call.link)
+                raise
+            finally:
+                if timer is not None:
+                    timer.cancel()
+        if call.error is not None:
+            raise call.error
+        return call.message
+
+    def _expire(self, call: Call) -> None:
+        self.channel.expire(call, time.monotonic())
+        self._settle(call.link)
+
+    async def refresh(self, request: Refresh, deadline: Optional[float]) -> bool:
+        """Have a token replaced; whether another attempt makes sense."""
+        self.channel.refresh(request, time.monotonic())
+        if not request.done:
+            future = request.waiter = self.loop.create_future()
+            self._settle(request.call.link)
+            if not await self._wait(future, deadline):
+                raise exchange.out_of_time("no fresh token in time")
+        else:
+            self._settle(None)
+        if request.error is not None:
+            raise request.error
+        return request.again
+
+    # Sources.
+
+    def attach(self, source: Any) -> None:
+        """Begin a source."""
+        self.channel.attach(source, time.monotonic())
+        self._settle_all()
+
+    def detach(self, source: Any) -> None:
+        """End a source."""
+        self.channel.detach(source, time.monotonic())
+        self._settle_all()
+
+    async def next(self, source: Any, deadline: Optional[float]) -> Any:
+        """The next item of a source, None when it ended.
+
+        Raises:
+            TimeoutError: the deadline passed; the source lives on.
+            EtcdError: why the source ended.
+        """
+        while True:
+            item = self.channel.take(source, time.monotonic())
+            if item is not None:
+                self._settle_all()
+                return item
+            if source.error is not None:
+                raise source.error
+            if source.closed:
+                return None
+            future = source.waiter = self.loop.create_future()
+            self._settle_all()
+            if not await self._wait(future, deadline):
+                raise TimeoutError("nothing arrived in time")
+
+    def request_progress(self, require_leader: bool) -> None:
+        """Ask for progress on the watchers of a kind."""
+        self.channel.request_progress(require_leader, time.monotonic())
+        self._settle_all()
+
+    async def _wait(self, future: asyncio.Future[None], deadline: Optional[float]) -> bool:
+        """Wait for the future; False when the deadline passes first."""
+        if deadline is None:
+            await future
+            return True
+        expired = False
+
+        def expire() -> None:
+            nonlocal expired
+            if not future.done():
+                expired = True
+                future.set_result(None)
+
+        timer = self.loop.call_later(max(0.0, deadline - time.monotonic()), expire)
+        try:
+            await future
+        finally:
+            timer.cancel()
+        return not expired
+
+    # Sockets.
+
+    def connected(self, link: Link, transport: Any) -> None:
+        """A socket is connected."""
+        if link.state is not LinkState.CONNECTING:
+            transport.abort()
+            return
+        link.transport = transport
+        self.channel.link_opened(link, time.monotonic())
+        self._settle(link)
+
+    def received(self, link: Link, data: bytes) -> None:
+        """Bytes arrived."""
+        self.channel.link_received(link, data, time.monotonic())
+        self._settle(link)
+
+    def lost(self, link: Link, reason: str, cause: Optional[BaseException]) -> None:
+        """A socket is gone."""
+        if link.state is not LinkState.CLOSED:
+            error = errors.Unavailable(reason, endpoint=link.name)
+            error.__cause__ = cause
+            self.channel.link_lost(link, error, time.monotonic())
+            self._settle_all()
+
+    def _settle(self, link: Optional[Link]) -> None:
+        """After an input: send, wake, open and close, set the timer."""
+        if link is not None:
+            self._flush(link)
+        channel = self.channel
+        if channel.ready:
+            ready, channel.ready = channel.ready, []
+            for item in ready:
+                waiter = item.waiter
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(None)
+        if channel.opening or channel.closing:
+            self._open_and_close()
+        if channel.notes:
+            notes, channel.notes = channel.notes, []
+            for note in notes:
+                self._tell(*note)
+        timer = channel.next_timer()
+        if timer is not None and timer < self._timer_at:
+            self._set_timer(timer)
+
+    def _settle_all(self) -> None:
+        for link in list(self.channel.links):
+            self._flush(link)
+        self._settle(None)
+
+    def _flush(self, link: Link) -> None:
+        transport = link.transport
+        if transport is None or link.state is LinkState.CLOSED:
+            return
+        data = link.data_to_send()
+        if data:
+            link.data_written(len(data))
+            transport.write(data)
+
+    def _open_and_close(self) -> None:
+        channel = self.channel
+        opening, channel.opening = channel.opening, []
+        closing, channel.closing = channel.closing, []
+        for link in closing:
+            if link.transport is not None:
+                data = link.data_to_send()
+                if data and not link.transport.is_closing():
+                    link.transport.write(data)
+                link.transport.close()
+        for link in opening:
+            task = self.loop.create_task(self._dial(link))
+            self._dials.add(task)
+            task.add_done_callback(self._dials.discard)
+
+    async def _dial(self, link: Link) -> None:
+        address = link.address
+        try:
+            if address.path:
+                await self.loop.create_unix_connection(lambda: _LinkProtocol(self, link), address.path)
+            else:
+                if address.port is None:
+                    raise OSError(f"endpoint {address.text} has no port")
+                await self.loop.create_connection(
+                    lambda: _LinkProtocol(self, link), address.host, address.port
+                )
+        except (OSError, UnicodeError) as error:
+            self.lost(link, f"cannot connect: {_text(error)}", error)
+
+    def _set_timer(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = self.loop.call_later(max(0.0, when - time.monotonic()), self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        self._timer_at = float("inf")
+        now = time.monotonic()
+        timer = self.channel.next_timer()
+        if timer is not None and timer <= now:
+            self.channel.handle_timer(now)
+        self._settle_all()
+
+    # End.
+
+    async def close(self) -> None:
+        """End everything; calls that wait get `ClientClosed`."""
+        self.channel.close(time.monotonic())
+        self._settle_all()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for task in list(self._dials):
+            task.cancel()
+        if self._dials:
+            await asyncio.wait(self._dials)
+        # One more turn of the loop, so that transports close their sockets.
+        await asyncio.sleep(0)
+
+
+def _text(error: Optional[BaseException]) -> str:
+    return (getattr(error, "strerror", None) or str(error)) if error is not None else ""

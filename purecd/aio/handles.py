@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Objects with a life in the asyncio front: watches."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, AsyncIterator, Deque, Optional
+
+from purecd.core import watch as operations
+from purecd.options import DEFAULT_TIMEOUT, Timeout
+from purecd.types import Event, WatchResponse
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from purecd.core.watching import Watcher, WatchRequest
+
+
+class AsyncWatch:
+    """Changes of a key or a range, in order, each once, across lost connections.
+
+    ``async with`` waits until the server has the watch. Iterate it for single events, or
+    `responses` for all events of one response together. It ends when it is closed; an error
+    that ends it is raised.
+
+    It must be read by one task at a time. While nobody reads, up to 10,000 events are kept;
+    beyond that the server is told to stop, and to go on from there when they were read.
+    """
+
+    def __init__(self, owner: Any, request: WatchRequest, timeout: Timeout) -> None:
+        self._owner = owner
+        self._request = request
+        self._timeout = timeout
+        self._events: Deque[Event] = deque()
+        self._watcher: Optional[Watcher] = None
+        self._closed = False
+
+    async def open(self) -> AsyncWatch:
+        """Begin the watch, unless that is done; ``async with`` and reading do it by themselves."""
+        if self._watcher is None and not self._closed:
+            self._watcher = await self._owner._run(operations.open_watch(self._request), self._timeout)
+        return self
+
+    async def __aenter__(self) -> AsyncWatch:
+        return await self.open()
+
+    async def __aexit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        await self.close()
+
+    def __aiter__(self) -> AsyncWatch:
+        return self
+
+    async def __anext__(self) -> Event:
+        event = await self.next()
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    async def next(self, timeout: Optional[float] = None) -> Optional[Event]:
+        """The next event; None once the watch was closed.
+
+        Args:
+            timeout: seconds to wait, None for no limit.
+
+        Raises:
+            TimeoutError: none came in time; the watch lives on.
+            Compacted: events were compacted before they could be delivered.
+        """
+        while not self._events:
+            response = await self._next_response(timeout)
+            if response is None:
+                return None
+            self._events.extend(response.events)
+        return self._events.popleft()
+
+    async def responses(self, timeout: Optional[float] = None) -> AsyncIterator[WatchResponse]:
+        """Whole responses: all events of a revision are in one; progress reports have none.
+
+        Args:
+            timeout: seconds to wait for each, None for no limit.
+        """
+        while True:
+            response = await self._next_response(timeout)
+            if response is None:
+                return
+            yield response
+
+    async def _next_response(self, timeout: Optional[float]) -> Optional[WatchResponse]:
+        await self.open()
+        if self._watcher is None:
+            return None
+        response: Optional[WatchResponse] = await self._owner._run(
+            operations.next_response(self._watcher, timeout), None
+        )
+        return response
+
+    @property
+    def resume_revision(self) -> int:
+        """Where a new watch must start so that nothing is missed after what was received."""
+        return self._watcher.next_revision if self._watcher is not None else self._request.start_revision
+
+    async def request_progress(self, timeout: Timeout = DEFAULT_TIMEOUT) -> None:
+        """Ask the server to report how far this watch is; the answer comes as a response without events.
+
+        etcd may leave it unanswered while other watches of the client are catching up.
+        """
+        await self.open()
+        self._owner._request_progress(self._request.require_leader)
+
+    async def close(self) -> None:
+        """End the watch, also on the server; may be called more than once."""
+        self._closed = True
+        if self._watcher is not None:
+            await self._owner._run(operations.close_watch(self._watcher), None)

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs operations on an event loop: performs each effect, keeps the deadline of the whole."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import Any, Optional, Protocol, TypeVar
+
+from purecd import errors
+from purecd.aio.driver import Driver
+from purecd.core import exchange
+from purecd.core.op import Attach, Call, Detach, Effect, Next, Now, Op, RandomId, Refresh, Sleep
+
+T = TypeVar("T")
+
+CLEAN_UP = 2.0
+"""Seconds that the clean-up of an operation may take once its deadline has passed."""
+
+
+class Drivers(Protocol):
+    """Where effects are performed."""
+
+    max_send_size: int
+    fail_fast: bool
+
+    def of(self, kind: str) -> Driver:
+        """The driver of ``calls`` or ``streams``."""
+
+    def at(self, endpoint: str) -> Driver:
+        """A driver for one endpoint only."""
+
+
+async def run(op: Op[T], drivers: Drivers, deadline: Optional[float]) -> T:
+    """Run an operation to its end, its clean-up included when the task is cancelled.
+
+    Args:
+        op: a fresh operation.
+        drivers: where its effects are performed.
+        deadline: absolute monotonic seconds, None for no limit.
+
+    Raises:
+        DeadlineExceeded: the deadline passed first.
+        EtcdError: whatever the operation lets through.
+    """
+    send = op.send
+    try:
+        effect = send(None)
+        while True:
+            try:
+                if type(effect) is Call:
+                    result = await _call(effect, drivers, deadline)
+                else:
+                    result = await _perform(effect, drivers, deadline)
+            except BaseException as error:
+                if deadline is not None and (not isinstance(error, errors.EtcdError) or error.final):
+                    # What follows is clean-up; it gets a little time of its own.
+                    deadline = max(deadline, time.monotonic() + CLEAN_UP)
+                effect = op.throw(error)
+            else:
+                effect = send(result)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+
+
+async def _call(call: Call, drivers: Drivers, deadline: Optional[float]) -> Any:
+    exchange.encode(call, drivers.max_send_size, deadline)
+    call.fail_fast = drivers.fail_fast
+    driver = drivers.of("calls") if call.endpoint is None else drivers.at(call.endpoint)
+    return exchange.decode(call, await driver.call(call))
+
+
+async def _perform(effect: Effect, drivers: Drivers, deadline: Optional[float]) -> Any:
+    if isinstance(effect, Sleep):
+        await _sleep(effect, deadline)
+        return None
+    if isinstance(effect, Refresh):
+        call = effect.call
+        driver = drivers.of("calls") if call.endpoint is None else drivers.at(call.endpoint)
+        return await driver.refresh(effect, deadline)
+    if isinstance(effect, Next):
+        return await _next(effect, drivers, deadline)
+    if isinstance(effect, Attach):
+        source = effect.source
+        if isinstance(source, Call):
+            exchange.encode(source, drivers.max_send_size, deadline)
+        _driver_of(source, drivers).attach(source)
+        return source
+    if isinstance(effect, Detach):
+        _driver_of(effect.source, drivers).detach(effect.source)
+        return None
+    if isinstance(effect, Now):
+        return time.monotonic()
+    if isinstance(effect, RandomId):
+        import secrets
+
+        return secrets.randbelow(2**63 - 1) + 1
+    raise TypeError(f"no effect: {effect!r}")
+
+
+def _driver_of(source: Any, drivers: Drivers) -> Driver:
+    endpoint = getattr(source, "endpoint", None)
+    return drivers.of(source.channel) if endpoint is None else drivers.at(endpoint)
+
+
+async def _next(effect: Next, drivers: Drivers, deadline: Optional[float]) -> Any:
+    until = deadline
+    if effect.timeout is not None:
+        own = time.monotonic() + effect.timeout
+        until = own if deadline is None else min(own, deadline)
+    try:
+        return await _driver_of(effect.source, drivers).next(effect.source, until)
+    except errors.EtcdError:
+        raise
+    except TimeoutError:
+        if deadline is not None and until == deadline:
+            raise exchange.out_of_time("nothing arrived before the deadline") from None
+        raise
+
+
+async def _sleep(effect: Sleep, deadline: Optional[float]) -> None:
+    seconds = effect.seconds * (1 + effect.jitter * (2 * random.random() - 1))
+    if deadline is not None and seconds >= deadline - time.monotonic():
+        # Sleeping on would only end at the deadline; say so now.
+        raise exchange.out_of_time("the time was over before the next attempt")
+    await asyncio.sleep(seconds)

@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carriers: the streams and calls that the machines behind watches and leases live on.
+
+The machines say what they want (`purecd.core.actions`); this module does it on the links of
+one channel and brings back what happened. It holds no rule of watches or leases itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, List, Optional
+
+from purecd import errors
+from purecd.core import actions, methods
+from purecd.core.failures import call_failed, stream_error
+from purecd.core.keepalive import KeepAlives, KeptLease
+from purecd.core.link import Link, LinkState
+from purecd.core.op import Call
+from purecd.core.watching import Watcher, WatchMux
+from purecd.errors import EtcdError
+from purecd.requests import Get
+from purecd.wire.grpc import GrpcStream
+from purecd.wire.status import message_frame
+
+if TYPE_CHECKING:
+    from purecd.core.channel import Channel
+    from purecd.core.endpoints import Random
+
+MAX_REVISION = 2**63 - 1
+PROBE_TIMEOUT = 5.0
+
+_REQUIRE_LEADER = ((b"hasleader", b"true"),)
+
+
+class Carrier:
+    """The gRPC stream that carries one stream of a machine."""
+
+    __slots__ = ("link", "machine", "method", "stream", "token", "wire")
+
+    def __init__(self, machine: Any, stream: Any, link: Link, method: methods.Method) -> None:
+        self.machine = machine
+        self.stream = stream
+        self.link = link
+        self.method = method
+        self.token = link.token
+        self.wire: Any = None
+
+
+class Probe(Call):
+    """A small read that a machine asked for."""
+
+    __slots__ = ("machine", "subject")
+
+    def __init__(self, request: Get, machine: Any, subject: Any) -> None:
+        super().__init__(methods.RANGE, request)
+        self.machine = machine
+        self.subject = subject
+
+
+class Carriers:
+    """All machines of one channel and their streams.
+
+    Attributes:
+        busy: whether any machine exists, so that the rest need not be asked.
+    """
+
+    def __init__(self, channel: Channel, rng: Random) -> None:
+        self._channel = channel
+        self._rng = rng
+        self._watches: Optional[WatchMux] = None
+        self._leases: Optional[KeepAlives] = None
+        self._machines: List[Any] = []
+        self._probes: List[Probe] = []
+        self.busy = False
+
+    # Sources.
+
+    def attach(self, source: Any, now: float) -> None:
+        """Begin a watcher or a kept-alive lease."""
+        self._machine_of(source, now).add(source, now)
+
+    def detach(self, source: Any, now: float) -> None:
+        """End it."""
+        machine = self._machine_of(source, now)
+        if isinstance(source, Watcher):
+            machine.cancel(source, now)
+        else:
+            machine.remove(source, now)
+        self.busy = any(not each.idle for each in self._machines) or bool(self._probes)
+
+    def taken(self, source: Any, now: float) -> bool:
+        """A consumer took an item; whether the machine has something to do about it."""
+        if isinstance(source, Watcher) and self._watches is not None:
+            self._watches.taken(source, now)
+            return True
+        return False
+
+    def request_progress(self, require_leader: bool, now: float) -> None:
+        """Ask for progress on the watchers of a kind."""
+        self._watch_mux(now).request_progress(require_leader, now)
+
+    def _machine_of(self, source: Any, now: float) -> Any:
+        if isinstance(source, KeptLease):
+            if self._leases is None:
+                self._leases = KeepAlives(
+                    auth_mode=self._channel.options.auth_mode,
+                    rng=self._rng,
+                    dial_timeout=self._channel.options.dial_timeout,
+                )
+                self._begin(self._leases, now)
+            self.busy = True
+            return self._leases
+        return self._watch_mux(now)
+
+    def _watch_mux(self, now: float) -> WatchMux:
+        self.busy = True
+        if self._watches is None:
+            options = self._channel.options
+            self._watches = WatchMux(
+                auth_mode=options.auth_mode,
+                rng=self._rng,
+                max_buffer_events=options.watch_buffer_events,
+                max_buffer_bytes=options.watch_buffer_bytes,
+            )
+            self._begin(self._watches, now)
+        return self._watches
+
+    def _begin(self, machine: Any, now: float) -> None:
+        self._machines.append(machine)
+        link = self._channel.current
+        if link is not None:
+            machine.link_ready(link, link.generation, bool(link.token), now)
+
+    # Links.
+
+    def link_ready(self, link: Link, now: float) -> None:
+        """A link takes over."""
+        for machine in self._machines:
+            machine.link_ready(link, link.generation, bool(link.token), now)
+
+    def link_draining(self, link: Link, now: float) -> None:
+        """A link takes no new streams."""
+        for machine in self._machines:
+            machine.link_draining(link, now)
+
+    def link_lost(self, link: Link, error: EtcdError, now: float) -> None:
+        """A link is gone."""
+        for probe in [each for each in self._probes if each.link is link]:
+            self._probed(probe, error, now)
+        for machine in self._machines:
+            machine.link_lost(link, error, now)
+
+    def refreshed(self, link: Link, ok: bool, error: Optional[EtcdError], now: float) -> None:
+        """A refresh on a link ended."""
+        for machine in self._machines:
+            if ok:
+                machine.refreshed(link, link.generation, bool(link.token), now)
+            else:
+                machine.refresh_failed(link, error, now)
+
+    def auth_failed(self, error: EtcdError, now: float) -> None:
+        """Nobody can log in with these credentials."""
+        for machine in self._machines:
+            machine.auth_failed(error, now)
+
+    # Streams.
+
+    def active(self, owner: Any, stream: Any, link: Link, now: float) -> None:
+        """Something arrived on a stream of ours."""
+        if type(owner) is Probe:
+            if stream.status is not None and not owner.done:
+                failed = not (stream.status.code == 0 and len(stream.messages) == 1)
+                owner.message = b"" if failed else stream.messages[0]
+                self._probed(owner, call_failed(owner, stream, link.name) if failed else None, now)
+            return
+        if owner.stream.carrier is not owner:
+            return  # the machine closed it
+        machine, decode = owner.machine, owner.method.decode
+        messages = stream.messages
+        while messages:
+            try:
+                response = decode(messages.popleft())
+            except ValueError as error:
+                self._broken(owner, error, now)
+                return
+            machine.stream_message(owner.stream, response, now)
+            if owner.stream.carrier is not owner:
+                return
+        if stream.status is not None:
+            owner.stream.carrier = None
+            machine.stream_ended(owner.stream, self._end_of(owner, stream, link), now)
+
+    def _end_of(self, owner: Carrier, stream: Any, link: Link) -> EtcdError:
+        if stream.status.code == 0:
+            error: EtcdError = errors.Unavailable("the server ended the stream")
+        else:
+            error = stream_error(stream)
+        error.maybe_applied = False
+        error.method = owner.method.path
+        error.endpoint = link.name
+        return error
+
+    def _broken(self, owner: Carrier, cause: Exception, now: float) -> None:
+        error = errors.ProtocolError(f"undecodable message on {owner.method.name}", endpoint=owner.link.name)
+        error.__cause__ = cause
+        self._close(owner.stream)
+        owner.machine.stream_ended(owner.stream, error, now)
+
+    # What the machines ask for.
+
+    def run(self, now: float) -> None:
+        """Carry out what the machines want and collect who got something."""
+        for machine in self._machines:
+            wanted = machine.take_actions()
+            while wanted:
+                for action in wanted:
+                    self._do(machine, action, now)
+                wanted = machine.take_actions()
+            self._channel.ready.extend(machine.take_ready())
+        if self._machines:
+            self.busy = any(not each.idle for each in self._machines) or bool(self._probes)
+
+    def _do(self, machine: Any, action: Any, now: float) -> None:
+        kind = type(action)
+        if kind is actions.Send:
+            carrier = action.stream.carrier
+            if carrier is not None:
+                carrier.link.conn.send_data(carrier.wire, message_frame(action.data))
+        elif kind is actions.OpenStream:
+            self._open(machine, action.stream, now)
+        elif kind is actions.CloseStream:
+            self._close(action.stream)
+        elif kind is actions.Refresh:
+            self._refresh(machine, action, now)
+        elif kind is actions.CheckPermission:
+            self._check_permission(machine, action, now)
+        else:
+            request = Get(b"\0", count_only=True, limit=1)
+            self._probe(Probe(request, machine, None), action.link, action.link.token, now)
+
+    def _open(self, machine: Any, stream: Any, now: float) -> None:
+        link = stream.link
+        if link.state is LinkState.CLOSED:
+            return  # the machine hears of the loss
+        method = methods.WATCH if machine is self._watches else methods.LEASE_KEEP_ALIVE
+        carrier = Carrier(machine, stream, link, method)
+        stream.carrier = carrier
+        carrier.wire = GrpcStream(carrier, max_receive=self._channel.options.max_receive_size)
+        extra = _REQUIRE_LEADER if stream.require_leader else ()
+        block = link.headers.block(method.raw_path, b"", link.token, extra)
+        link.conn.open_stream(carrier.wire, block, b"", False)
+
+    def _close(self, stream: Any) -> None:
+        carrier, stream.carrier = stream.carrier, None
+        if carrier is not None and carrier.link.state is not LinkState.CLOSED:
+            carrier.link.conn.reset_stream(carrier.wire)
+
+    def _refresh(self, machine: Any, action: Any, now: float) -> None:
+        link = action.link
+        if link.state >= LinkState.DRAINING:
+            return
+        if link.generation != action.generation:
+            machine.refreshed(link, link.generation, bool(link.token), now)
+        else:
+            self._channel.start_refresh(link, now)
+
+    def _check_permission(self, machine: Any, action: Any, now: float) -> None:
+        request = action.watcher.request
+        # Checked in this order by the server: token, permission, revision. So nothing is read.
+        read = Get(
+            request.key or b"\0",
+            request.range_end or None,
+            revision=MAX_REVISION,
+            count_only=True,
+            serializable=True,
+            limit=1,
+        )
+        carrier = action.stream.carrier
+        token = carrier.token if carrier is not None else action.stream.link.token
+        self._probe(Probe(read, machine, action.watcher), action.stream.link, token, now)
+
+    def _probe(self, probe: Probe, link: Link, token: bytes, now: float) -> None:
+        probe.link = link
+        probe.deadline = now + PROBE_TIMEOUT
+        self._probes.append(probe)
+        if link.state is LinkState.CLOSED:
+            self._probed(probe, errors.Unavailable("connection lost", endpoint=link.name), now)
+            return
+        data = message_frame(probe.method.encode(probe.request))
+        probe.stream = GrpcStream(probe, max_receive=self._channel.options.max_receive_size, unary=True)
+        block = link.headers.block(probe.method.raw_path, b"5S", token, ())
+        link.conn.open_stream(probe.stream, block, data, True)
+
+    def _probed(self, probe: Probe, error: Optional[EtcdError], now: float) -> None:
+        probe.done = True
+        self._probes.remove(probe)
+        if probe.subject is not None:
+            probe.machine.permission_answer(probe.subject, error, now)
+            return
+        revision = None if error is not None else probe.method.decode(probe.message).header.revision
+        probe.machine.revision_answer(probe.link, revision, now)
+
+    # Time and end.
+
+    def next_timer(self) -> Optional[float]:
+        """The earliest timer of all machines."""
+        moments = [each.next_timer() for each in self._machines]
+        moments.extend(each.deadline for each in self._probes)
+        return min((each for each in moments if each is not None), default=None)
+
+    def handle_timer(self, now: float) -> None:
+        """Let the machines do what is due."""
+        for probe in [each for each in self._probes if each.deadline is not None and each.deadline <= now]:
+            probe.link.conn.reset_stream(probe.stream)
+            self._probed(probe, errors.DeadlineExceeded("no answer to a probe", endpoint=probe.link.name), now)
+        for machine in self._machines:
+            machine.handle_timer(now)
+
+    def close(self, now: float) -> None:
+        """End all sources."""
+        for machine in self._machines:
+            machine.close(now)
+        self.run(now)
+        self.busy = False

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Endpoints: how they are written, and which one to try next.
+
+1. An endpoint that failed waits before it is tried again: 0.1 s, growing by 1.6 to 5 s, each
+   up to a fifth longer or shorter. (grpc-go grows to 120 s; then a cluster that was away for
+   minutes stays unreachable long after it is back.)
+2. Endpoints that are not waiting are tried in rotation from a random start.
+3. A sole endpoint, and the whole list when all of it is waiting, is tried again as soon as the
+   first wait is over; one success ends the waits of all others.
+4. An endpoint that answers, but badly (no leader, a learner, calls that time out), stays
+   connected to until a better one is: it is *demoted* for a while.
+
+Source: etcd client/v3/internal/endpoint and doc of gRPC connection backoff.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Protocol, Sequence, Tuple
+from urllib.parse import urlsplit
+
+FIRST_WAIT = 0.1
+WAIT_FACTOR = 1.6
+MAX_WAIT = 5.0
+WAIT_JITTER = 0.2
+DEMOTED_FOR = 10.0
+
+
+class Random(Protocol):
+    """What is used of a `random.Random`."""
+
+    def random(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where an endpoint is and how to talk to it.
+
+    Attributes:
+        text: the endpoint as the user wrote it; errors and logs show this.
+        host: name or IP literal without brackets; "" for a unix socket.
+        port: TCP port; None when the endpoint named none.
+        path: path of the unix socket, "" for TCP.
+        tls: True for https and unixs, False for http, None when the endpoint does not say.
+        authority: what ``:authority`` carries.
+    """
+
+    text: str
+    host: str
+    port: Optional[int]
+    path: str
+    tls: Optional[bool]
+    authority: str
+
+    @property
+    def verify_name(self) -> str:
+        """The name that the server's certificate must carry."""
+        return self.host or _host_of(self.authority)
+
+
+def parse_endpoint(text: str) -> Address:
+    """Read one endpoint as etcd writes them.
+
+    Args:
+        text: ``host:port``, ``http://``, ``https://``, ``unix:``, ``unixs:`` and their ``//`` forms.
+
+    Raises:
+        ValueError: with the endpoint in its text (credentials in it are not repeated).
+
+    Source: etcd client/v3/internal/endpoint/endpoint.go.
+    """
+    for prefix, tls in (("unixs:", True), ("unix:", None)):
+        if text.startswith(prefix):
+            return _unix(text, text[len(prefix) :], tls)
+    if "://" not in text:
+        return _tcp(text, text, None)
+    scheme, _, rest = text.partition("://")
+    scheme = scheme.lower()
+    if scheme not in ("http", "https"):
+        raise ValueError(f"endpoint {_shown(text)}: scheme {scheme!r} is none of http, https, unix, unixs")
+    if "@" in rest.partition("/")[0]:
+        raise ValueError(f"endpoint {_shown(text)}: credentials belong in user= and password=")
+    netloc = urlsplit(f"//{rest}").netloc
+    return _tcp(text, netloc, scheme == "https")
+
+
+def _shown(text: str) -> str:
+    scheme, separator, rest = text.rpartition("://")
+    return scheme + separator + rest.rpartition("@")[2]
+
+
+def _unix(text: str, rest: str, tls: Optional[bool]) -> Address:
+    path = rest[2:] if rest.startswith("//") else rest
+    if not path:
+        raise ValueError(f"endpoint {text}: no socket path")
+    if len(path.encode()) > 107:
+        raise ValueError(f"endpoint {text}: a socket path has at most 107 bytes")
+    return Address(text, "", None, path, tls, path.rpartition("/")[2] or path)
+
+
+def _tcp(text: str, netloc: str, tls: Optional[bool]) -> Address:
+    if not netloc or "@" in netloc or any(char.isspace() or char in "/?#" for char in netloc):
+        raise ValueError(f"endpoint {_shown(text)!r} is not host:port")
+    host, port_text = _split_port(netloc)
+    port: Optional[int] = None
+    if port_text:
+        if not port_text.isascii() or not port_text.isdigit() or not 0 < int(port_text) < 65536:
+            raise ValueError(f"endpoint {text}: {port_text!r} is not a port from 1 to 65535")
+        port = int(port_text)
+    if not host:
+        raise ValueError(f"endpoint {text}: no host")
+    return Address(text, host, port, "", tls, netloc)
+
+
+def _split_port(netloc: str) -> Tuple[str, str]:
+    if netloc.startswith("["):
+        host, _, rest = netloc[1:].partition("]")
+        return host, rest[1:] if rest.startswith(":") else ""
+    if netloc.count(":") > 1:
+        return netloc, ""
+    host, _, port = netloc.partition(":")
+    return host, port
+
+
+def _host_of(authority: str) -> str:
+    return _split_port(authority)[0] or authority
+
+
+class Endpoint:
+    """One endpoint and how it behaved lately."""
+
+    __slots__ = ("address", "demoted_until", "error", "failures", "retry_at")
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.failures = 0
+        self.retry_at = 0.0
+        self.demoted_until = 0.0
+        self.error: Optional[BaseException] = None
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.address.text} failures={self.failures}>"
+
+
+class Endpoints:
+    """The endpoints of one channel: which to try next and when."""
+
+    def __init__(self, addresses: Sequence[Address], rng: Random) -> None:
+        self._rng = rng
+        self._all: List[Endpoint] = []
+        self._next = 0
+        self.replace(addresses)
+        self._next = int(rng.random() * len(self._all))
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __contains__(self, endpoint: object) -> bool:
+        return endpoint in self._all
+
+    def replace(self, addresses: Sequence[Address]) -> None:
+        """Take a new list; endpoints that stay keep their record."""
+        if not addresses:
+            raise ValueError("no available endpoints")
+        known: Dict[Address, Endpoint] = {each.address: each for each in self._all}
+        self._all = [known.get(each) or Endpoint(each) for each in dict.fromkeys(addresses)]
+        self._next %= len(self._all)
+
+    def pick(self, now: float, busy: Sequence[Endpoint] = ()) -> Optional[Endpoint]:
+        """The endpoint to connect to now, or None while all of them wait.
+
+        Args:
+            now: monotonic seconds.
+            busy: endpoints that are being connected to already.
+        """
+        size = len(self._all)
+        turn = [self._all[(self._next + i) % size] for i in range(size)]
+        ready = [each for each in turn if each.retry_at <= now and each not in busy]
+        if not ready:
+            return None
+        chosen = next((each for each in ready if each.demoted_until <= now), ready[0])
+        self._next = (self._all.index(chosen) + 1) % size
+        return chosen
+
+    def next_retry(self, busy: Sequence[Endpoint] = ()) -> Optional[float]:
+        """When the next waiting endpoint may be tried, monotonic seconds."""
+        return min((each.retry_at for each in self._all if each not in busy), default=None)
+
+    def better_than(self, endpoint: Endpoint, now: float) -> bool:
+        """Whether another endpoint is worth trying instead of `endpoint`."""
+        return any(
+            each is not endpoint and each.demoted_until <= now and each.retry_at <= now for each in self._all
+        )
+
+    def failed(self, endpoint: Endpoint, error: Optional[BaseException], now: float) -> None:
+        """A connection attempt failed, or a connection did not live long."""
+        wait = min(FIRST_WAIT * WAIT_FACTOR**endpoint.failures, MAX_WAIT)
+        endpoint.retry_at = now + wait * (1 + WAIT_JITTER * (2 * self._rng.random() - 1))
+        endpoint.failures += 1
+        endpoint.error = error
+
+    def succeeded(self, endpoint: Endpoint, now: float) -> None:
+        """A connection is up; whatever kept the others away may be over as well."""
+        endpoint.failures = 0
+        endpoint.error = None
+        for each in self._all:
+            each.retry_at = min(each.retry_at, now)
+
+    def demote(self, endpoint: Endpoint, now: float) -> None:
+        """Prefer the others for a while."""
+        endpoint.demoted_until = now + DEMOTED_FOR
+
+    def all_failed(self) -> bool:
+        """Whether the latest attempt at every endpoint failed."""
+        return all(each.failures for each in self._all)
+
+    def last_error(self) -> Optional[BaseException]:
+        """What kept an endpoint from being reached, if anything did."""
+        return next((each.error for each in self._all if each.error is not None), None)

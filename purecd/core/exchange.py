@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Between a request value and its message, and between a reply's message and its value."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from purecd import errors
+from purecd.core.op import Call
+
+
+def encode(call: Call, max_send_size: int, deadline: Optional[float]) -> None:
+    """Make the message of a call, before it is started.
+
+    Raises:
+        MessageTooLarge: it is over the client's limit; nothing was sent.
+    """
+    method = call.method
+    data = method.encode(call.request)
+    if len(data) > max_send_size:
+        raise errors.MessageTooLarge(
+            f"trying to send message larger than max ({len(data)} vs. {max_send_size})", method=method.path
+        )
+    call.data = data
+    call.deadline = deadline
+
+
+def decode(call: Call, message: bytes) -> Any:
+    """The value of a reply.
+
+    Raises:
+        ProtocolError: the bytes are none; the request was executed all the same.
+    """
+    method = call.method
+    try:
+        return method.decode(message)
+    except ValueError as error:
+        raise errors.ProtocolError(
+            f"undecodable reply to {method.name}",
+            method=method.path,
+            endpoint=call.link.name if call.link is not None else "",
+            maybe_applied=True,
+        ) from error
+
+
+def out_of_time(what: str) -> errors.DeadlineExceeded:
+    """The error for a command whose time is over between two attempts."""
+    error = errors.DeadlineExceeded(what)
+    error.final = True
+    return error

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From how a stream ended to the error of its call, with the truth about its effect.
+
+| how it ended                                | error             | may have been applied      |
+| ------------------------------------------- | ----------------- | -------------------------- |
+| refused, or above GOAWAY's last stream      | Unavailable       | no                         |
+| connection lost                             | Unavailable       | if the last byte left      |
+| reset by the server                         | by code           | if the last byte left      |
+| status in trailers                          | by text           | by text (`errors`)         |
+| HTTP reply that is not gRPC                 | by HTTP status    | if the last byte left      |
+| HTTP/2 or gRPC broken on this stream        | ProtocolError     | if the last byte left      |
+| reply over the receive limit                | MessageTooLarge   | if the last byte left      |
+| our deadline                                | DeadlineExceeded  | if the last byte left      |
+
+Source: Table E of the project's failure rules (docs/failures.md).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Optional
+
+from purecd import errors
+from purecd.errors import EtcdError, StatusCode
+
+if TYPE_CHECKING:
+    from purecd.core.op import Call
+
+
+def call_failed(call: Call, stream: Any, endpoint: str) -> EtcdError:
+    """The error of a call whose stream ended without the one message it asked for.
+
+    Args:
+        stream: the ended `GrpcStream`.
+        endpoint: where it went, as given in the options.
+    """
+    error = stream_error(stream)
+    if error.maybe_applied and not stream.request_left:
+        error.maybe_applied = False
+    error.method = call.method.path
+    error.endpoint = endpoint
+    return error
+
+
+def stream_error(stream: Any) -> EtcdError:
+    """The error that the end of a stream amounts to; a clean end is one too."""
+    status = stream.status
+    code, message, source = status.code, status.message, status.source
+    if code == 0:
+        return errors.ProtocolError(
+            f"status OK with {len(stream.messages)} messages where one belongs", maybe_applied=True
+        )
+    if source == "trailers":
+        return errors.from_status(code, message)
+    if stream.unprocessed:
+        error: EtcdError = errors.Unavailable(message)
+        error.final = stream.refused_connection
+        return error
+    if source == "lost":
+        return errors.Unavailable(message, maybe_applied=True)
+    if source == "protocol":
+        return errors.ProtocolError(message, code=_code(code), maybe_applied=True)
+    if source == "local":
+        return errors.MessageTooLarge(message, maybe_applied=True)
+    return _by_code(code, message)
+
+
+def _by_code(code: int, message: str) -> EtcdError:
+    if code == StatusCode.UNAVAILABLE:
+        return errors.Unavailable(message, maybe_applied=True)
+    error = errors.from_status(code, message)
+    error.maybe_applied = True
+    return error
+
+
+def _code(code: int) -> StatusCode:
+    try:
+        return StatusCode(code)
+    except ValueError:
+        return StatusCode.UNKNOWN
+
+
+def expired(call: Call, endpoint: str, last: Optional[BaseException]) -> EtcdError:
+    """The error of a call whose deadline passed.
+
+    Args:
+        endpoint: where it was sent, "" if it was not.
+        last: what kept endpoints from being reached.
+    """
+    after = ""
+    if call.deadline is not None and call.started_at:
+        after = f" after {max(call.deadline - call.started_at, 0):.3g} s"
+    if endpoint:
+        message = f"no answer{after}"
+    else:
+        message = f"no endpoint could be reached{after}"
+        if last is not None:
+            message += f"; the last one: {last}"
+    error = errors.DeadlineExceeded(message, endpoint=endpoint)
+    error.final = True
+    if not endpoint:
+        error.__cause__ = last
+    return error

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A link: one connection to one endpoint, from dialling to its end.
+
+    CONNECTING --opened--> STARTING --TLS, SETTINGS--> GREETING --answered--> READY
+         |                    |                           |                     |
+         +--------------------+------------+--------------+                     | GOAWAY, close
+                                           v                                    v
+                                        CLOSED <-----last stream ended----- DRAINING
+
+1. While GREETING one call of ours runs: `Authenticate` where a password is configured, else a
+   serializable read of nothing. Its answer carries the cluster id, so a member of another
+   cluster is found out before any request of the user's reaches it.
+2. Up to READY everything must happen within the dial timeout.
+3. A PING goes out when a stream is open and nothing was received for the keepalive time; the
+   link is dead when nothing at all arrives within the keepalive timeout after that.
+4. A link whose call timed out without a sign of life is *suspect*: it gets a PING at once (at
+   most one in 5 s, etcd counts them) and no new calls until something arrives.
+5. The token belongs to the link: it was issued by the member at the other end, which therefore
+   knows it. A refresh gives the link a new `generation`.
+
+Source: RFC 9113 §6.7; grpc-go keepalive; etcd --grpc-keepalive-min-time.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any, List, Optional, Tuple
+
+from purecd import errors
+from purecd.wire.headers import RequestHeaders
+from purecd.wire.http2 import Http2Connection
+
+if TYPE_CHECKING:
+    from purecd.core.endpoints import Endpoint
+    from purecd.options import Options
+    from purecd.wire.tls import TlsPipe
+
+MIN_PING_GAP = 5.0
+PROBE_TIMEOUT = 2.0
+DRAIN_TIMEOUT = 30.0
+_PING = b"purecd\0\0"
+
+
+class LinkState(enum.IntEnum):
+    """Where a link is between dialling and its end."""
+
+    CONNECTING = 0
+    STARTING = 1
+    GREETING = 2
+    READY = 3
+    DRAINING = 4
+    CLOSED = 5
+
+
+class Link:
+    """One connection.
+
+    Args:
+        endpoint: where it goes.
+        options: the client's.
+        now: when it is dialled, monotonic seconds.
+        keepalive_time: seconds of silence before a PING, None for none.
+        agent: value of ``user-agent``.
+        metadata: what every request carries besides.
+
+    Attributes:
+        transport: the driver's own record of the socket.
+        token: what ``token`` metadata carries, b"" for none.
+        generation: counts the tokens of this link.
+        login: the greeting or refresh under way.
+        waiting_refresh: who waits for that refresh.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        options: Options,
+        now: float,
+        keepalive_time: Optional[float],
+        agent: str,
+        metadata: Tuple[Tuple[bytes, bytes], ...],
+    ) -> None:
+        self.endpoint = endpoint
+        self.address = endpoint.address
+        self.name = endpoint.address.text
+        self.state = LinkState.CONNECTING
+        self.conn = Http2Connection()
+        self.tls: Optional[TlsPipe] = None
+        self.uses_tls = _uses_tls(endpoint.address.tls, options)
+        self.headers = RequestHeaders(
+            "https" if self.uses_tls else "http",
+            _as_ascii(endpoint.address.authority),
+            agent,
+            metadata,
+        )
+        self.transport: Any = None
+        self.token = b""
+        self.generation = 0
+        self.login: Any = None
+        self.waiting_refresh: List[Any] = []
+        self.refreshes_in_a_row = 0
+        self.refreshed_at = float("-inf")
+        self.refresh_at: Optional[float] = None
+        self.greeting_deadline: Optional[float] = None
+        self.failure: Optional[errors.EtcdError] = None
+        self.opened_at = now
+        self.deadline = now + options.dial_timeout
+        self.keepalive_time = keepalive_time
+        self.keepalive_timeout = options.keepalive_timeout
+        self.last_received = now
+        self.ping_sent_at: Optional[float] = None
+        self.ping_timeout = options.keepalive_timeout
+        self.last_ping_at = float("-inf")
+        self.suspect = False
+        self._options = options
+
+    def __repr__(self) -> str:
+        return f"<Link {self.name} {self.state.name}>"
+
+    # Bytes.
+
+    def opened(self, now: float) -> None:
+        """The socket is connected."""
+        self.state = LinkState.STARTING
+        self.last_received = now
+        if self.uses_tls:
+            from purecd.core.contexts import make_context
+            from purecd.wire.tls import TlsPipe
+
+            tls = self._options.tls
+            name = (tls.server_name if tls is not None else None) or self.address.verify_name
+            self.tls = TlsPipe(make_context(tls), name)
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Bytes from the socket. Raises `TlsError` when TLS fails."""
+        self.last_received = now
+        self.ping_sent_at = None
+        self.suspect = False
+        if self.tls is not None:
+            data = self.tls.receive_data(data)
+            if not data:
+                return
+        self.conn.receive_data(data, now)
+
+    def data_to_send(self) -> bytes:
+        """Bytes for the socket, handed over once."""
+        if self.tls is None:
+            return self.conn.data_to_send()
+        if self.tls.handshake_done:
+            plain = self.conn.data_to_send()
+            if plain:
+                self.tls.send(plain)
+                # Encrypted bytes cannot be taken back, so what TLS took counts as sent.
+                self.conn.data_written(len(plain))
+        return self.tls.data_to_send()
+
+    def data_written(self, count: int) -> None:
+        """So many of the handed-over bytes reached the kernel."""
+        if self.tls is None:
+            self.conn.data_written(count)
+
+    # Time.
+
+    @property
+    def usable(self) -> bool:
+        """Whether a new call may go out on it."""
+        return self.state is LinkState.READY and not self.suspect
+
+    def next_timer(self) -> Optional[float]:
+        """When `check` must be asked next, monotonic seconds."""
+        if self.state < LinkState.READY:
+            return self.deadline
+        if self.ping_sent_at is not None:
+            return self.ping_sent_at + self.ping_timeout
+        if self.state is LinkState.DRAINING:
+            return self.deadline
+        if self.keepalive_time is not None and self.conn.open_streams:
+            return self.last_received + self.keepalive_time
+        return None
+
+    def check(self, now: float) -> Optional[str]:
+        """Send a PING if it is time; the reason when the link is dead, else None."""
+        timer = self.next_timer()
+        if timer is None or now < timer:
+            return None
+        if self.state < LinkState.READY:
+            return f"no answer within the dial timeout ({self._options.dial_timeout:g} s)"
+        if self.ping_sent_at is not None:
+            return f"no answer to a PING within {self.ping_timeout:g} s"
+        if self.state is LinkState.DRAINING:
+            return "streams did not end after GOAWAY"
+        self._ping(now, self.keepalive_timeout)
+        return None
+
+    def probe(self, now: float) -> None:
+        """A call timed out in silence: take no new calls until something arrives."""
+        self.suspect = True
+        if self.ping_sent_at is None and now - self.last_ping_at >= MIN_PING_GAP:
+            self._ping(now, min(PROBE_TIMEOUT, self.keepalive_timeout))
+
+    def _ping(self, now: float, timeout: float) -> None:
+        self.conn.ping(_PING)
+        self.ping_sent_at = self.last_ping_at = now
+        self.ping_timeout = timeout
+
+    def drain(self, now: float) -> None:
+        """Take no new streams; those that are open may end."""
+        self.state = LinkState.DRAINING
+        self.deadline = now + DRAIN_TIMEOUT
+
+
+def _as_ascii(authority: str) -> str:
+    """The authority as a header carries it: international names in their IDNA form."""
+    return authority if authority.isascii() else authority.encode("idna").decode("ascii")
+
+
+def _uses_tls(told: Optional[bool], options: Options) -> bool:
+    """Whether the endpoint is spoken to by TLS: its scheme decides, else whether TLS is configured."""
+    return options.tls is not None if told is None else told
+
+
+def lost(link: Link, reason: str, cause: Optional[BaseException] = None) -> errors.EtcdError:
+    """The error for a link that went away for `reason`."""
+    if isinstance(cause, errors.EtcdError):
+        error: errors.EtcdError = cause
+        error.endpoint = error.endpoint or link.name
+        return error
+    error = errors.Unavailable(reason, endpoint=link.name)
+    error.__cause__ = cause
+    return error

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options: what a client is told once, validated before anything is opened.
+
+Source: etcd client/v3/config.go for the fields and their defaults, except where a comment
+says why ours differs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple, Union
+
+if TYPE_CHECKING:
+    import ssl
+
+Timeout = Optional[float]
+"""Seconds for a whole command, retries included; None means no limit."""
+
+
+class _DefaultTimeout(float):
+    """Stands for the client's own timeout in signatures."""
+
+    def __repr__(self) -> str:
+        return "<the client's timeout>"
+
+
+DEFAULT_TIMEOUT: float = _DefaultTimeout("nan")
+
+MAX_SEND_SIZE = 2 * 1024 * 1024
+MAX_RECEIVE_SIZE = 2**31 - 1
+MIN_KEEPALIVE_TIME = 10.0
+"""Seconds. etcd answers more than two PINGs less than 5 s apart with GOAWAY; grpc-go's floor is the same."""
+MAX_ENDPOINTS = 64
+
+
+@dataclass(frozen=True)
+class Tls:
+    """How to speak TLS; the defaults verify the server against the system's authorities.
+
+    Args:
+        ca_cert: PEM file of the authorities to trust instead of the system's.
+        cert: PEM file of the client certificate.
+        key: PEM file of its key.
+        key_password: opens an encrypted key.
+        server_name: name to send and verify instead of the endpoint's host.
+        insecure_skip_verify: accept any certificate; for tests only.
+        context: a context made by the caller, used as it is but for ALPN.
+
+    Files are read again for each connection, so renewed certificates are picked up.
+    """
+
+    ca_cert: Optional[str] = None
+    cert: Optional[str] = None
+    key: Optional[str] = None
+    key_password: Optional[str] = field(default=None, repr=False)
+    server_name: Optional[str] = None
+    insecure_skip_verify: bool = False
+    context: Optional[ssl.SSLContext] = None
+
+    def __post_init__(self) -> None:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("tls: cert and key must be given together")
+        if self.context is not None and (self.ca_cert or self.cert or self.insecure_skip_verify):
+            raise ValueError("tls: give either a context or files, not both")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything a client can be told; see `Client` for what each one means."""
+
+    endpoints: Tuple[str, ...]
+    timeout: Timeout = 10.0
+    dial_timeout: float = 5.0
+    keepalive_time: Optional[float] = 10.0
+    keepalive_timeout: float = 5.0
+    max_send_size: int = MAX_SEND_SIZE
+    max_receive_size: int = MAX_RECEIVE_SIZE
+    tls: Optional[Tls] = None
+    user: str = ""
+    password: Optional[str] = field(default=None, repr=False)
+    token: str = field(default="", repr=False)
+    require_tls_for_auth: bool = False
+    require_leader: bool = False
+    fail_fast: bool = False
+    auto_sync_interval: Optional[float] = None
+    min_server_version: Optional[str] = None
+    backoff: float = 0.025
+    backoff_jitter: float = 0.1
+    watch_buffer_events: int = 10_000
+    watch_buffer_bytes: int = 64 * 1024 * 1024
+    hooks: Tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_endpoints(self.endpoints)
+        _check_credentials(self)
+        for name in ("dial_timeout", "keepalive_timeout", "backoff"):
+            _positive(name, getattr(self, name))
+        for name in ("timeout", "auto_sync_interval"):
+            if getattr(self, name) is not None:
+                _positive(name, getattr(self, name))
+        for name in ("max_send_size", "max_receive_size", "watch_buffer_events", "watch_buffer_bytes"):
+            _positive(name, getattr(self, name))
+        if self.max_receive_size > MAX_RECEIVE_SIZE or self.max_send_size > MAX_RECEIVE_SIZE:
+            raise ValueError("message sizes are at most 2147483647 bytes")
+        if self.max_send_size > self.max_receive_size:
+            raise ValueError(
+                f"message recv limit ({self.max_receive_size} bytes) must be greater than "
+                f"send limit ({self.max_send_size} bytes)"
+            )
+        if self.keepalive_time is not None:
+            _positive("keepalive_time", self.keepalive_time)
+            # Below 10 s etcd takes the PINGs for abuse; grpc-go raises it the same way.
+            object.__setattr__(self, "keepalive_time", max(self.keepalive_time, MIN_KEEPALIVE_TIME))
+        if not 0.0 <= self.backoff_jitter <= 1.0:
+            raise ValueError("backoff_jitter is a fraction from 0 to 1")
+
+    @property
+    def auth_mode(self) -> str:
+        """``password``, ``static`` (a token of the caller's), ``cn`` or ``none``."""
+        if self.user:
+            return "password"
+        if self.token:
+            return "static"
+        if self.tls is not None and (self.tls.cert or self.tls.context):
+            return "cn"
+        return "none"
+
+    def at(self, endpoint: str) -> Options:
+        """The same, for a client of one endpoint."""
+        return replace(self, endpoints=(endpoint,), auto_sync_interval=None)
+
+
+def as_endpoints(endpoints: Union[str, Sequence[str]]) -> Tuple[str, ...]:
+    """One endpoint, a comma-separated list in one string, or a sequence, as a tuple."""
+    if isinstance(endpoints, str):
+        return tuple(part.strip() for part in endpoints.split(",") if part.strip())
+    if isinstance(endpoints, bytes) or not all(isinstance(each, str) for each in endpoints):
+        raise TypeError("endpoints are strings such as '127.0.0.1:2379'")
+    return tuple(each.strip() for each in endpoints)
+
+
+def _positive(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not value > 0:
+        raise ValueError(f"{name} must be above 0, not {value!r}")
+
+
+def _check_endpoints(endpoints: Tuple[str, ...]) -> None:
+    if not endpoints:
+        raise ValueError("no available endpoints: give at least one")
+    if len(endpoints) > MAX_ENDPOINTS:
+        raise ValueError(f"at most {MAX_ENDPOINTS} endpoints")
+
+
+def _check_credentials(options: Options) -> None:
+    if bool(options.user) != (options.password is not None):
+        raise ValueError("user and password must be given together")
+    if options.user and options.token:
+        raise ValueError("user/password and token are mutually exclusive")
+    if options.token and not all(0x21 <= ord(char) <= 0x7E for char in options.token):
+        raise ValueError("the token holds characters that no header can carry")

@@ -1,0 +1,488 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The blocking driver: carries the bytes of one channel on its callers' threads.
+
+1. A caller's thread writes its request itself. Then one of the waiting threads holds the
+   *lead*: it waits on the sockets and hands every answer to the thread it belongs to.
+2. Whoever stops waiting hands the lead over. While nobody waits nobody reads; the next caller
+   first takes in what arrived in between.
+3. Sockets never block; only waiting for them does, and at most until the deadline.
+4. `_state` guards the channel and is held for microseconds, never across I/O. `_write` is held
+   while bytes leave, so that they leave in order; it is taken before `_state`.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import deque
+from typing import Any, Callable, Deque, Dict, Optional
+
+from purecd import errors
+from purecd.core import exchange
+from purecd.core.channel import Channel
+from purecd.core.link import Link, LinkState
+from purecd.core.op import Call, Refresh
+from purecd.sync.transport import CALM_BACKLOG, READ, WRITE, Poller, Transport
+
+IDLE = 0.05
+"""Seconds of silence after which a link is looked at before it gets a call: it may be closed."""
+
+
+class Waiter:
+    """A thread that waits for one thing."""
+
+    __slots__ = ("fired", "lock")
+
+    def __init__(self) -> None:
+        self.fired = False
+        self.lock: Optional[threading.Lock] = None
+
+    def fire(self) -> None:
+        """What is waited for happened. Called with the driver's `_state` held."""
+        self.fired = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the thread look again."""
+        lock = self.lock
+        if lock is not None:
+            self.lock = None
+            lock.release()
+
+
+class Driver:
+    """One channel on threads.
+
+    Args:
+        channel: used by nobody else.
+        tell: called with each note of the channel (event, endpoint, detail), no lock held.
+    """
+
+    def __init__(self, channel: Channel, tell: Callable[[str, str, str], None]) -> None:
+        self.channel = channel
+        self._tell = tell
+        self._state = threading.Lock()  # guards channel and _followers; never held across I/O
+        self._write = threading.Lock()  # held while bytes leave, so they leave in order
+        self._lead = threading.Lock()  # held by the thread that waits on the sockets
+        self._followers: Deque[Waiter] = deque()
+        self._poller = Poller()  # this and the next two belong to the lead
+        self._links: Dict[int, Link] = {}
+        self._served: Dict[Link, int] = {}
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_read.setblocking(False)
+        self._wake_write.setblocking(False)
+        self._poller.watch(self._wake_read.fileno(), READ)
+        self._closed = False
+
+    # Calls.
+
+    def call(self, call: Call) -> bytes:
+        """Perform one attempt; its reply message.
+
+        Raises:
+            EtcdError: why there is none.
+        """
+        channel = self.channel
+        now = time.monotonic()
+        link = channel.current
+        if link is not None and now - link.last_received > IDLE:
+            self._catch_up(now)
+        waiter = call.waiter = Waiter()
+        with self._state:
+            channel.start(call, now)
+            link = call.link
+        try:
+            if not call.done:
+                if link is not None:
+                    self._flush(link)
+                elif self._lead.locked():
+                    self._wake()
+                if not self._wait(waiter, call.deadline):
+                    self._finish(call, channel.expire, time.monotonic())
+        except BaseException:
+            self._finish(call, channel.abandon)
+            raise
+        if call.error is not None:
+            raise call.error
+        return call.message
+
+    def refresh(self, request: Refresh, deadline: Optional[float]) -> bool:
+        """Have a token replaced; whether another attempt makes sense."""
+        waiter = request.waiter = Waiter()
+        with self._state:
+            self.channel.refresh(request, time.monotonic())
+            if request.done:
+                self._announce()
+        link = request.call.link
+        if not request.done:
+            if link is not None and link.state is not LinkState.CLOSED:
+                self._flush(link)
+            if not self._wait(waiter, deadline):
+                raise exchange.out_of_time("no fresh token in time")
+        if request.error is not None:
+            raise request.error
+        return request.again
+
+    def _finish(self, call: Call, how: Callable[..., None], *when: float) -> None:
+        """End a call from this side; the connection stays."""
+        with self._state:
+            how(call, *when)
+            self._announce()
+        if call.link is not None and call.link.state is not LinkState.CLOSED:
+            self._flush(call.link)
+
+    # Sources.
+
+    def attach(self, source: Any) -> None:
+        """Begin a source."""
+        with self._state:
+            self.channel.attach(source, time.monotonic())
+            self._announce()
+        self._push()
+
+    def detach(self, source: Any) -> None:
+        """End a source."""
+        with self._state:
+            self.channel.detach(source, time.monotonic())
+            self._announce()
+        self._push()
+
+    def next(self, source: Any, deadline: Optional[float]) -> Any:
+        """The next item of a source, None when it ended.
+
+        Raises:
+            TimeoutError: the deadline passed; the source lives on.
+            EtcdError: why the source ended.
+        """
+        while True:
+            waiter = Waiter()
+            with self._state:
+                item = self.channel.take(source, time.monotonic())
+                if item is not None:
+                    return item
+                if source.error is not None:
+                    raise source.error
+                if source.closed:
+                    return None
+                source.waiter = waiter
+            self._push()
+            if not self._wait(waiter, deadline):
+                raise TimeoutError("nothing arrived in time")
+
+    def request_progress(self, require_leader: bool) -> None:
+        """Ask for progress on the watchers of a kind."""
+        with self._state:
+            self.channel.request_progress(require_leader, time.monotonic())
+            self._announce()
+        self._push()
+
+    def _push(self) -> None:
+        """Send what sources caused to be sent, or have the lead do it."""
+        for link in list(self.channel.links):
+            if link.transport is not None and link.transport.connected:
+                self._flush(link)
+        if self.channel.opening and self._lead.locked():
+            self._wake()
+
+    def serve(self, waiter: Waiter, deadline: Optional[float]) -> bool:
+        """Wait, and serve all others meanwhile, until `waiter` is fired; False at the deadline."""
+        return self._wait(waiter, deadline)
+
+    # Waiting and leading.
+
+    def _wait(self, waiter: Waiter, deadline: Optional[float]) -> bool:
+        try:
+            while not waiter.fired:
+                if self._lead.acquire(False):
+                    try:
+                        self._serve(waiter, deadline)
+                    finally:
+                        self._lead.release()
+                else:
+                    self._follow(waiter, deadline)
+                if not waiter.fired and deadline is not None and time.monotonic() >= deadline:
+                    return False
+            return True
+        finally:
+            if self._followers:
+                self._hand_over()
+
+    def _follow(self, waiter: Waiter, deadline: Optional[float]) -> None:
+        """Wait while another thread has the lead."""
+        lock = threading.Lock()
+        lock.acquire()
+        with self._state:
+            if waiter.fired:
+                return
+            waiter.lock = lock
+            self._followers.append(waiter)
+        try:
+            if self._lead.locked():
+                timeout = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
+                lock.acquire(timeout=timeout)
+        finally:
+            with self._state:
+                waiter.lock = None
+                if waiter in self._followers:
+                    self._followers.remove(waiter)
+
+    def _hand_over(self) -> None:
+        """Wake one that may lead, unless somebody does."""
+        if self._lead.locked():
+            return
+        with self._state:
+            if self._followers:
+                self._followers.popleft().wake()
+
+    def _serve(self, waiter: Waiter, deadline: Optional[float]) -> None:
+        """Lead: wait on the sockets until `waiter` is fired or the deadline passes."""
+        channel, links, clock = self.channel, self._links, time.monotonic
+        while not waiter.fired:
+            self._prepare()
+            now = clock()
+            with self._state:
+                timer = channel.next_timer()
+            until = deadline if timer is None or (deadline is not None and deadline < timer) else timer
+            for fd in self._poller.wait(None if until is None else until - now):
+                link = links.get(fd)
+                if link is None:
+                    self._drain_wakes()
+                else:
+                    self._ready(link)
+            now = clock()
+            if timer is not None and now >= timer:
+                with self._state:
+                    channel.handle_timer(now)
+                    self._announce()
+            if channel.notes:
+                self._tell_notes()
+            if deadline is not None and now >= deadline:
+                return
+
+    def _prepare(self) -> None:
+        """Open and close what the channel wants, send what is queued, wait for the right things."""
+        channel = self.channel
+        if channel.opening or channel.closing:
+            self._open_and_close()
+        for link in channel.links:
+            transport = link.transport
+            if transport is None or transport.resolving:
+                continue
+            if transport.connected:
+                self._flush(link)
+                transport = link.transport
+                if transport is None or transport.closed:
+                    continue
+                wanted = READ if not transport.backlog else READ | WRITE
+                if len(transport.backlog) > CALM_BACKLOG and link.conn.throttled:
+                    wanted = WRITE
+            else:
+                wanted = WRITE
+            if self._served.get(link) != wanted:
+                self._watch(link, wanted)
+        if channel.opening or channel.closing:
+            self._open_and_close()
+
+    def _watch(self, link: Link, wanted: int) -> None:
+        fd = link.transport.fileno()
+        for old in [each for each, owner in self._links.items() if owner is link and each != fd]:
+            self._forget(old)
+        self._links[fd] = link
+        self._served[link] = wanted
+        self._poller.watch(fd, wanted)
+
+    def _forget(self, fd: int) -> None:
+        self._poller.forget(fd)
+        link = self._links.pop(fd, None)
+        if link is not None:
+            self._served.pop(link, None)
+
+    def _open_and_close(self) -> None:
+        with self._state:
+            opening, self.channel.opening = self.channel.opening, []
+            closing, self.channel.closing = self.channel.closing, []
+        for link in closing:
+            self._close_link(link)
+        for link in opening:
+            transport = Transport(link.address, link.keepalive_timeout)
+            link.transport = transport
+            try:
+                transport.dial(self._wake)
+            except OSError as error:
+                self._lost(link, f"cannot connect: {_text(error)}", error)
+
+    def _close_link(self, link: Link) -> None:
+        transport = link.transport
+        if transport is None:
+            return
+        if transport.connected:
+            try:
+                transport.send(link.data_to_send())
+            except OSError:
+                pass  # it is being closed anyway
+        for fd in [each for each, owner in self._links.items() if owner is link]:
+            self._forget(fd)
+        transport.close()
+
+    # Sockets.
+
+    def _ready(self, link: Link) -> None:
+        """A socket can be read, or written, or failed."""
+        transport = link.transport
+        if transport.closed:
+            return
+        try:
+            if not transport.connected:
+                self._connected(link)
+                return
+            if transport.backlog:
+                self._flush(link)
+            data = transport.receive()
+        except OSError as error:
+            self._lost(link, f"connection lost: {_text(error)}", error)
+            return
+        if data is None:
+            return
+        if not data:
+            self._lost(link, "connection closed by the peer", None)
+            return
+        with self._state:
+            self.channel.link_received(link, data, time.monotonic())
+            self._announce()
+
+    def _connected(self, link: Link) -> None:
+        try:
+            connected = link.transport.finish_dial()
+        except OSError as error:
+            self._lost(link, f"cannot connect: {_text(error)}", error)
+            return
+        self._served.pop(link, None)
+        if connected:
+            with self._state:
+                self.channel.link_opened(link, time.monotonic())
+                self._announce()
+
+    def _flush(self, link: Link) -> None:
+        """Send what the link has queued."""
+        transport = link.transport
+        try:
+            with self._write:
+                if transport is None or transport.closed or not transport.connected:
+                    return
+                with self._state:
+                    data = link.data_to_send()
+                    size = len(data)
+                    # Counted before it is sent: another thread that sees the connection break
+                    # meanwhile must not take the request for unsent.
+                    link.data_written(size)
+                if not size and not transport.backlog:
+                    return
+                waiting = len(transport.backlog)
+                try:
+                    sent = transport.send(data)
+                except OSError:
+                    link.data_written(-size)
+                    raise
+                if sent != size:
+                    link.data_written(sent - size)
+                if transport.backlog and not waiting and self._lead.locked():
+                    self._wake()
+        except OSError as error:
+            self._lost(link, f"connection lost: {_text(error)}", error)
+
+    def _lost(self, link: Link, reason: str, cause: Optional[OSError]) -> None:
+        error = errors.Unavailable(reason, endpoint=link.name)
+        error.__cause__ = cause
+        with self._state:
+            self.channel.link_lost(link, error, time.monotonic())
+            self._announce()
+        if not self._lead.locked():
+            return
+        self._wake()
+
+    def _catch_up(self, now: float) -> None:
+        """Take in what arrived while nobody read, so that a closed connection is noticed first."""
+        if not self._lead.acquire(False):
+            return
+        try:
+            for link in list(self.channel.links):
+                if link.transport is not None and link.transport.connected:
+                    self._ready(link)
+            with self._state:
+                timer = self.channel.next_timer()
+                if timer is not None and now >= timer:
+                    self.channel.handle_timer(now)
+                    self._announce()
+        finally:
+            self._lead.release()
+            if self._followers:
+                self._hand_over()
+
+    def _announce(self) -> None:
+        """Wake those whose call ended or whose source got something; `_state` is held."""
+        channel = self.channel
+        if channel.ready:
+            ready, channel.ready = channel.ready, []
+            for item in ready:
+                waiter = item.waiter
+                if waiter is not None and not waiter.fired:
+                    waiter.fire()
+
+    def _tell_notes(self) -> None:
+        with self._state:
+            notes, self.channel.notes = self.channel.notes, []
+        for note in notes:
+            self._tell(*note)
+
+    def _wake(self) -> None:
+        """Make the lead look again."""
+        try:
+            self._wake_write.send(b"\0")
+        except (BlockingIOError, InterruptedError):
+            pass  # it is going to look anyway
+        except OSError:
+            if not self._closed:
+                raise
+
+    def _drain_wakes(self) -> None:
+        try:
+            self._wake_read.recv(4096)
+        except (BlockingIOError, InterruptedError):
+            pass  # another wake was taken with it
+        for link in list(self.channel.links):
+            transport = link.transport
+            if transport is not None and transport.resolving:
+                try:
+                    transport.resolved()
+                except OSError as error:
+                    self._lost(link, f"cannot connect: {_text(error)}", error)
+
+    # End.
+
+    def close(self) -> None:
+        """End everything; callers that wait get `ClientClosed`."""
+        with self._state:
+            if self._closed:
+                return
+            self._closed = True
+            self.channel.close(time.monotonic())
+            self._announce()
+        if not self._lead.acquire(False):
+            self._wake()
+            if not self._lead.acquire(timeout=1.0):
+                return  # the lead is in user code of a hook; it closes nothing that is in use
+        try:
+            self._open_and_close()
+            for link in list(self._links.values()):
+                self._close_link(link)
+            self._poller.forget(self._wake_read.fileno())
+            self._wake_read.close()
+            self._wake_write.close()
+        finally:
+            self._lead.release()
+        self._tell_notes()
+
+
+def _text(error: OSError) -> str:
+    return error.strerror or str(error)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Objects with a life in the blocking front: watches."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Deque, Iterator, Optional
+
+from purecd.core import watch as operations
+from purecd.options import DEFAULT_TIMEOUT, Timeout
+from purecd.types import Event, WatchResponse
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from purecd.core.watching import Watcher, WatchRequest
+
+
+class Watch:
+    """Changes of a key or a range, in order, each once, across lost connections.
+
+    Iterate it for single events, or `responses` for all events of one response together. Both
+    wait in the calling thread. It ends when it is closed; an error that ends it is raised.
+
+    It must be read by one thread at a time. While nobody reads, up to 10,000 events are kept;
+    beyond that the server is told to stop, and to go on from there when they were read.
+    """
+
+    def __init__(self, owner: Any, request: WatchRequest, timeout: Timeout) -> None:
+        self._owner = owner
+        self._events: Deque[Event] = deque()
+        self._watcher: Watcher = owner._run(operations.open_watch(request), timeout)
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Event]:
+        return self
+
+    def __next__(self) -> Event:
+        event = self.next(timeout=None)
+        if event is None:
+            raise StopIteration
+        return event
+
+    def next(self, timeout: Optional[float] = None) -> Optional[Event]:
+        """The next event; None once the watch was closed.
+
+        Args:
+            timeout: seconds to wait, None for no limit.
+
+        Raises:
+            TimeoutError: none came in time; the watch lives on.
+            Compacted: events were compacted before they could be delivered.
+        """
+        while not self._events:
+            response = self._next_response(timeout)
+            if response is None:
+                return None
+            self._events.extend(response.events)
+        return self._events.popleft()
+
+    def responses(self, timeout: Optional[float] = None) -> Iterator[WatchResponse]:
+        """Whole responses: all events of a revision are in one; progress reports have none.
+
+        Args:
+            timeout: seconds to wait for each, None for no limit.
+        """
+        while True:
+            response = self._next_response(timeout)
+            if response is None:
+                return
+            yield response
+
+    def _next_response(self, timeout: Optional[float]) -> Optional[WatchResponse]:
+        response: Optional[WatchResponse] = self._owner._run(
+            operations.next_response(self._watcher, timeout), None
+        )
+        return response
+
+    @property
+    def resume_revision(self) -> int:
+        """Where a new watch must start so that nothing is missed after what was received."""
+        return self._watcher.next_revision
+
+    def request_progress(self, timeout: Timeout = DEFAULT_TIMEOUT) -> None:
+        """Ask the server to report how far this watch is; the answer comes as a response without events.
+
+        etcd may leave it unanswered while other watches of the client are catching up.
+        """
+        self._owner._request_progress(self._watcher.request.require_leader)
+
+    def close(self) -> None:
+        """End the watch, also on the server; may be called from any thread, more than once."""
+        self._owner._run(operations.close_watch(self._watcher), None)

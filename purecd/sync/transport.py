@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sockets of the blocking front: dialling without blocking, and waiting for several at once.
+
+Only what gevent patches is used: `socket`, `select`, `threading`.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import threading
+from typing import Any, Dict, List, Optional, Tuple
+
+from purecd.core.endpoints import Address
+
+READ, WRITE = 1, 2
+
+_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EWOULDBLOCK))
+RECEIVE_SIZE = 256 * 1024
+CALM_BACKLOG = 64 * 1024
+"""Octets that may wait for the socket before a link is not read any more."""
+
+
+class Transport:
+    """One socket, dialled without blocking, with what the kernel did not take yet.
+
+    A name is resolved by a thread of its own, since there is no other way to give up on it; an
+    address literal is not. Each of a name's addresses is tried in turn.
+    """
+
+    def __init__(self, address: Address, user_timeout: float) -> None:
+        self.address = address
+        self.sock: Optional[socket.socket] = None
+        self.connected = False
+        self.backlog = b""
+        self.closed = False
+        self.error: Optional[OSError] = None
+        self._user_timeout = user_timeout
+        self._targets: List[Tuple[int, Any]] = []
+        self._resolved = threading.Event()
+        self.resolving = False
+
+    def dial(self, wake: Any) -> None:
+        """Start connecting; `wake` is called from another thread when a name is resolved."""
+        address = self.address
+        if address.path:
+            self._targets = [(socket.AF_UNIX, address.path)]
+        else:
+            if address.port is None:
+                raise OSError(f"endpoint {address.text} has no port")
+            literal = _literal(address.host, address.port)
+            if literal is None:
+                self.resolving = True
+                threading.Thread(target=self._resolve, args=(wake,), daemon=True, name="purecd-resolve").start()
+                return
+            self._targets = [literal]
+        self._next_target()
+
+    def _resolve(self, wake: Any) -> None:
+        try:
+            found = socket.getaddrinfo(self.address.host, self.address.port, type=socket.SOCK_STREAM)
+            self._targets = [(family, target) for family, _, _, _, target in found]
+        except OSError as error:
+            self.error = error
+        except UnicodeError as error:
+            self.error = OSError(f"{self.address.host!r} is no host name: {error}")
+        self._resolved.set()
+        wake()
+
+    def resolved(self) -> bool:
+        """Go on after the name was resolved; whether it was by now. Raises OSError."""
+        if not self._resolved.is_set():
+            return False
+        self.resolving = False
+        if self.error is not None:
+            raise self.error
+        self._next_target()
+        return True
+
+    def _next_target(self) -> None:
+        """Start connecting to the next address; raises the last error when there is none left."""
+        while True:
+            if not self._targets:
+                raise self.error or OSError(f"{self.address.text} has no address")
+            family, target = self._targets.pop(0)
+            try:
+                self.sock = sock = socket.socket(family, socket.SOCK_STREAM)
+                sock.setblocking(False)
+                if family != socket.AF_UNIX:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                code = sock.connect_ex(target)
+                if code in (0, *_PROGRESS):
+                    return
+                raise OSError(code, _reason(code))
+            except OSError as error:
+                self.error = error
+                self._shut()
+
+    def finish_dial(self) -> bool:
+        """The socket became writable: whether it is connected. Raises OSError when none connects."""
+        assert self.sock is not None
+        code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self.error = OSError(code, _reason(code))
+            self._shut()
+            self._next_target()
+            return False
+        try:
+            self.sock.getpeername()
+        except OSError as error:
+            if error.errno == errno.ENOTCONN:
+                return False
+            raise
+        self.connected = True
+        return True
+
+    def send(self, data: bytes) -> int:
+        """Hand bytes to the kernel after those that wait; how many octets it took."""
+        assert self.sock is not None
+        if self.backlog:
+            data = self.backlog + data
+        try:
+            sent = self.sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        self.backlog = data[sent:] if sent < len(data) else b""
+        return sent
+
+    def receive(self) -> Optional[bytes]:
+        """Bytes that are there, b"" at the end, None when there are none yet. Raises OSError."""
+        assert self.sock is not None
+        try:
+            return self.sock.recv(RECEIVE_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return None
+
+    def fileno(self) -> int:
+        """The socket's descriptor, -1 without one."""
+        return self.sock.fileno() if self.sock is not None else -1
+
+    def _shut(self) -> None:
+        if self.sock is not None:
+            self.sock.close()
+            self.sock = None
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.closed = True
+        self._shut()
+
+
+def _literal(host: str, port: int) -> Optional[Tuple[int, Any]]:
+    """Family and target of an IP literal, None for a name."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):
+        return None
+    return found[0][0], found[0][4]
+
+
+def _reason(code: int) -> str:
+    import os
+
+    return os.strerror(code)
+
+
+class Poller:
+    """Waits until one of several sockets can be read or written."""
+
+    def __init__(self) -> None:
+        self._wanted: Dict[int, int] = {}
+        self._poll = select.poll() if hasattr(select, "poll") else None
+
+    def watch(self, fd: int, wanted: int) -> None:
+        """Wait for `wanted` (READ, WRITE or both) on a descriptor."""
+        if self._wanted.get(fd) == wanted:
+            return
+        self._wanted[fd] = wanted
+        if self._poll is not None:
+            mask = (select.POLLIN if wanted & READ else 0) | (select.POLLOUT if wanted & WRITE else 0)
+            self._poll.register(fd, mask)
+
+    def forget(self, fd: int) -> None:
+        """Wait for nothing on a descriptor."""
+        if self._wanted.pop(fd, None) is not None and self._poll is not None:
+            self._poll.unregister(fd)
+
+    def known(self) -> List[int]:
+        """The descriptors waited for."""
+        return list(self._wanted)
+
+    def wait(self, timeout: Optional[float]) -> List[int]:
+        """Descriptors that are ready, also those with an error; empty when the time is over.
+
+        Args:
+            timeout: seconds, None for no limit.
+        """
+        if self._poll is not None:
+            milliseconds = None if timeout is None else max(0, int(timeout * 1000 + 0.999))
+            return [fd for fd, _ in self._poll.poll(milliseconds)]
+        readers = [fd for fd, wanted in self._wanted.items() if wanted & READ]
+        writers = [fd for fd, wanted in self._wanted.items() if wanted & WRITE]
+        readable, writable, broken = select.select(readers, writers, writers, timeout)
+        return list({*readable, *writable, *broken})
