@@ -7,6 +7,7 @@ for loading OpenSSL.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..errors import TlsError
@@ -139,10 +140,9 @@ class TlsPipe:
 
     def close(self) -> None:
         """Queue close_notify; the server's answer is not waited for."""
-        try:
+        # It raises when the server's close_notify has not come, or when there is no session yet.
+        with suppress(self._ssl.SSLError, ValueError):
             self._session.unwrap()
-        except (self._ssl.SSLError, ValueError):
-            pass  # the server's close_notify has not come, or there is no session to close
 
     def _shake_hands(self) -> bool:
         try:

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+from purecd.wire.output import REPLY_LIMIT, Output
+
+
+def test_takes_everything_in_order_once():
+    output = Output()
+    assert output.take() == b""
+    output.put(b"a")
+    output.reply(b"b")
+    output.put(b"c")
+    assert output.take() == b"abc"
+    assert output.take() == b""
+    output.put(b"d")
+    assert output.take() == b"d"
+
+
+def test_positions():
+    output = Output()
+    output.put(b"abc")
+    output.put(b"de")
+    assert (output.queued, output.written) == (5, 0)
+    output.take()
+    output.wrote(4)
+    assert (output.queued, output.written) == (5, 4)
+
+
+def test_replies_count_until_all_is_written():
+    output = Output()
+    for _ in range(REPLY_LIMIT):
+        output.reply(b"x")
+    output.take()
+    output.wrote(REPLY_LIMIT - 1)
+    assert output.replies == REPLY_LIMIT
+    output.wrote(1)
+    assert output.replies == 0
