@@ -123,10 +123,10 @@ class GrpcStream(Stream):
                 return True
         elif state == _FOREIGN_BODY:
             return self._end_foreign(reset=not end_stream)
-        elif block.status:
-            return self._malformed(":status in trailers (RFC 9113 §8.1)")
         elif not end_stream:
             return self._malformed("a HEADERS frame cannot appear in the middle of a stream")
+        elif block.status:
+            return self._malformed(":status in trailers (RFC 9113 §8.1)")
         self._receive_trailers(block)
         return True
 
@@ -243,7 +243,7 @@ class GrpcStream(Stream):
             if self._missing:
                 break
             if len(partial) == 5:
-                missing = self._accept_prefix()
+                missing = self._accept_prefix(size - position)
                 if missing < 0:
                     return True
                 if missing:
@@ -258,8 +258,12 @@ class GrpcStream(Stream):
             news = True
         return news
 
-    def _accept_prefix(self) -> int:
-        """Check the five octets before a message: its length, or -1 when they ended the call."""
+    def _accept_prefix(self, at_hand: int) -> int:
+        """Check the five octets before a message: its length, or -1 when they ended the call.
+
+        Args:
+            at_hand: octets that have arrived behind the prefix.
+        """
         flag, length = _unpack_prefix(self._partial, 0)
         if flag:
             self._refuse_flag(flag)
@@ -269,7 +273,7 @@ class GrpcStream(Stream):
             self._fail(StatusCode.RESOURCE_EXHAUSTED, text, frames.CANCEL)
             return -1
         if self.manual_window:
-            self.conn.expect_message(self, length)
+            self.conn.expect_message(self, length - at_hand)
         return int(length)
 
     def _refuse_flag(self, flag: int) -> None:

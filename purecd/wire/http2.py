@@ -190,13 +190,13 @@ class Http2Connection(ReceivingHalf):
             self._grow_receive_window(stream, stream.unacknowledged)
             stream.unacknowledged = 0
 
-    def expect_message(self, stream: Stream, length: int) -> None:
-        """Open a manual window for a message of `length` octets whose prefix has come.
+    def expect_message(self, stream: Stream, missing: int) -> None:
+        """Open a manual window for a message whose prefix has come and that lacks `missing` octets.
 
         What the window grows beyond its size is taken back when the message is consumed.
         """
         stream.unacknowledged += 5  # the prefix is never seen by the application
-        lacking = length - stream.receive_window
+        lacking = missing - stream.receive_window
         if lacking > 0:
             stream.unacknowledged -= lacking
             self._grow_receive_window(stream, lacking)

@@ -12,9 +12,8 @@ from purecd.wire.grpc import GrpcStream
 from purecd.wire.http2 import Http2Connection
 
 # RFC 9113 §6 and §7.
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(
-    10
-)
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS = range(5)
+PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(5, 10)
 END_STREAM, ACK, END_HEADERS, PADDED, PRIORITIZED = 1, 1, 4, 8, 0x20
 NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR = 0, 1, 3, 5, 6
 REFUSED_STREAM, CANCEL, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 7, 8, 9, 11
@@ -61,7 +60,9 @@ def block(*fields: tuple[str, str | bytes]) -> bytes:
     """Header block of literals without indexing (RFC 7541 §6.2.2)."""
     octets = b""
     for name, value in fields:
-        octets += b"\0" + string(name.encode()) + string(value if isinstance(value, bytes) else value.encode())
+        octets += (
+            b"\0" + string(name.encode()) + string(value if isinstance(value, bytes) else value.encode())
+        )
     return octets
 
 

