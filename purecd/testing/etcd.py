@@ -276,7 +276,7 @@ class EtcdServer:
 
     # --- what it says ---
 
-    def log_tail(self, lines: int = 20) -> str:
+    def log_tail(self, lines: int = 30) -> str:
         """The last `lines` lines of the log."""
         return tail(self.log_path, lines)
 

@@ -111,7 +111,7 @@ def reap(process: subprocess.Popen[bytes], timeout: float | None = None) -> int:
     return status
 
 
-def tail(path: Path, lines: int = 20) -> str:
+def tail(path: Path, lines: int = 30) -> str:
     """The last `lines` lines of a text file, of at most its last 16 KiB."""
     try:
         with path.open("rb") as file:

@@ -501,7 +501,7 @@ class World:
 
     def take(self, watcher: Watcher) -> list[WatchResponse]:
         """Everything in the inbox, as a consumer takes it."""
-        taken = []
+        taken: list[WatchResponse] = []
         while True:
             response = watcher.take()
             if response is None:

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all tests share: options, the report's header, hypothesis without a clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.live import etcds
+
+pytest_plugins = ["pytester"]
+
+try:
+    import hypothesis
+except ImportError:  # only some tests need it
+    pass
+else:
+    # Same examples in every run; a busy machine is no failure.
+    hypothesis.settings.register_profile("purecd", derandomize=True, deadline=None, database=None)
+    hypothesis.settings.load_profile("purecd")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-etcds", action="store_true", help="run every live test on every etcd present")
+
+
+def pytest_report_header() -> list[str]:
+    present = ", ".join(etcd.version for etcd in etcds.present()) or "none"
+    return [f"etcd: {present}", *(f"etcd skipped: {reason}" for reason in etcds.skipped())]
