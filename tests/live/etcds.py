@@ -35,16 +35,17 @@ class Etcd(NamedTuple):
 
 def present() -> list[Etcd]:
     """Every version once: the default one first, the others from old to new."""
-    return _look()[0]
+    return look()[0]
 
 
 def skipped() -> list[str]:
     """What is missing or does not run, each with the reason."""
-    return _look()[1]
+    return look()[1]
 
 
 @cache
-def _look() -> tuple[list[Etcd], list[str]]:
+def look() -> tuple[list[Etcd], list[str]]:
+    """What `present` and `skipped` return, found once per process."""
     found: dict[tuple[int, int, int], Path] = {}
     reasons = []
     try:
