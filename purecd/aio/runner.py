@@ -85,7 +85,7 @@ async def _perform(effect: Effect, drivers: Drivers, deadline: Optional[float]) 
     if isinstance(effect, Attach):
         source = effect.source
         if isinstance(source, Call):
-            exchange.encode(source, drivers.max_send_size, deadline)
+            exchange.encode(source, drivers.max_send_size, None)  # a stream outlives the command
         _driver_of(source, drivers).attach(source)
         return source
     if isinstance(effect, Detach):

@@ -5,18 +5,16 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Dict, Iterable, Optional, TypeVar
+from typing import TYPE_CHECKING, Dict, Optional, TypeVar
 
 from purecd import errors
-from purecd.core import kv
 from purecd.core.op import Op
-from purecd.core.watch import watch_request
 from purecd.front import Front, tell
 from purecd.options import DEFAULT_TIMEOUT, Timeout
-from purecd.requests import Text
-from purecd.sync.binding import blocking
+from purecd.sync import groups
+from purecd.sync.commands import Commands
 from purecd.sync.driver import Driver
-from purecd.sync.handles import Watch
+from purecd.sync.leases import LeaseKeeper
 from purecd.sync.runner import run
 
 if TYPE_CHECKING:
@@ -24,23 +22,30 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-class Client(Front):
+class Client(Front, Commands):
     """A client whose calls block; any number of threads may share it.
 
     A client opens its connections when they are first needed. Close it, or use it in a
     ``with`` statement. For the arguments see `purecd.front.Front`.
-    """
 
-    get = blocking(kv.get)
-    put = blocking(kv.put)
-    delete = blocking(kv.delete)
-    txn = blocking(kv.txn)
-    compact = blocking(kv.compact)
+    Attributes:
+        leases: leases by their ids.
+        auth, users, roles: who may do what.
+        members: which members the cluster has.
+        maintenance: state, alarms, snapshots of members.
+    """
 
     def _start(self) -> None:
         self._lock = threading.Lock()  # guards _drivers and _closed
         self._drivers: Dict[str, Driver] = {}
+        self._keeper: Optional[LeaseKeeper] = None
         self._closed = False
+        self.leases = groups.Leases(self)
+        self.auth = groups.Auth(self)
+        self.users = groups.Users(self)
+        self.roles = groups.Roles(self)
+        self.members = groups.Members(self)
+        self.maintenance = groups.Maintenance(self)
 
     def __enter__(self) -> Client:
         return self
@@ -52,54 +57,6 @@ class Client(Front):
         traceback: Optional[TracebackType],
     ) -> None:
         self.close()
-
-    def watch(
-        self,
-        key: Text,
-        range_end: Optional[Text] = None,
-        *,
-        prefix: bool = False,
-        from_key: bool = False,
-        start_revision: int = 0,
-        prev_kv: bool = False,
-        progress_notify: bool = False,
-        exclude: Iterable[str] = (),
-        fragment: bool = True,
-        require_leader: bool = False,
-        timeout: Timeout = DEFAULT_TIMEOUT,
-    ) -> Watch:
-        """Watch a key or a range; returns when the server has the watch.
-
-        Args:
-            key: the key, or the first of ``[key, range_end)``.
-            range_end: where the range ends, exclusive.
-            prefix: watch all keys that start with `key`; an empty key means all keys.
-            from_key: watch `key` and all keys after it.
-            start_revision: first revision to report, 0 for what happens from now on.
-            prev_kv: have each event carry what was there before.
-            progress_notify: have the server report progress while nothing changes.
-            exclude: kinds of events to leave out, ``"put"`` or ``"delete"``.
-            fragment: let the server send large responses in pieces; they are put together again.
-            require_leader: end the watch with `NoLeader` when the member loses its leader.
-            timeout: seconds until the server must have the watch; events are waited for without limit.
-
-        Raises:
-            PermissionDenied: the user may not read all of the range.
-            DeadlineExceeded: no endpoint took the watch in time.
-        """
-        request = watch_request(
-            key,
-            range_end,
-            prefix=prefix,
-            from_key=from_key,
-            start_revision=start_revision,
-            prev_kv=prev_kv,
-            progress_notify=progress_notify,
-            exclude=exclude,
-            fragment=fragment,
-            require_leader=require_leader,
-        )
-        return Watch(self, request, timeout)
 
     def close(self) -> None:
         """End everything the client has open; may be called more than once, from any thread."""
@@ -116,8 +73,15 @@ class Client(Front):
             timeout = self._options.timeout
         return run(op, self, None if timeout is None else time.monotonic() + timeout)
 
-    def _request_progress(self, require_leader: bool) -> None:
-        self.of("streams").request_progress(require_leader)
+    def _streams(self) -> Driver:
+        return self.of("streams")
+
+    def _lease_keeper(self) -> LeaseKeeper:
+        streams = self.of("streams")
+        with self._lock:
+            if self._keeper is None:
+                self._keeper = LeaseKeeper(streams)
+            return self._keeper
 
     def of(self, kind: str) -> Driver:
         """The driver of ``calls`` or ``streams``; for the operations' use."""

@@ -189,6 +189,13 @@ class Driver:
         """Wait, and serve all others meanwhile, until `waiter` is fired; False at the deadline."""
         return self._wait(waiter, deadline)
 
+    def nudge(self, waiter: Waiter) -> None:
+        """Have a thread look again at what it waits for."""
+        with self._state:
+            waiter.fire()
+        if self._lead.locked():
+            self._wake()
+
     # Waiting and leading.
 
     def _wait(self, waiter: Waiter, deadline: Optional[float]) -> bool:

@@ -96,7 +96,7 @@ class Watch:
 
         etcd may leave it unanswered while other watches of the client are catching up.
         """
-        self._owner._request_progress(self._watcher.request.require_leader)
+        self._owner._streams().request_progress(self._watcher.request.require_leader)
 
     def close(self) -> None:
         """End the watch, also on the server; may be called from any thread, more than once."""

@@ -84,7 +84,7 @@ def _perform(effect: Effect, drivers: Drivers, deadline: Optional[float]) -> Any
     if isinstance(effect, Attach):
         source = effect.source
         if isinstance(source, Call):
-            exchange.encode(source, drivers.max_send_size, deadline)
+            exchange.encode(source, drivers.max_send_size, None)  # a stream outlives the command
             driver = drivers.of("calls") if source.endpoint is None else drivers.at(source.endpoint)
         else:
             driver = drivers.of(source.channel)
