@@ -8,11 +8,12 @@ and only looks for the end of each answer. Prints microseconds per call and thei
 from __future__ import annotations
 
 import argparse
+import functools
 import socket
 import statistics
 import struct
 import time
-from typing import Callable, List, Tuple
+from typing import Callable
 
 import purecd
 from purecd.pb import codecs
@@ -40,7 +41,7 @@ class RawSocket:
         self._sock.recv(65536)
         self._sock.sendall(bytes.fromhex("000000040100000000"))  # SETTINGS ACK
 
-    def requests(self, count: int) -> List[Tuple[bytes, bytes]]:
+    def requests(self, count: int) -> list[tuple[bytes, bytes]]:
         """Bytes to send and bytes that end the answer, made before the clock runs."""
         made = []
         for _ in range(count):
@@ -49,7 +50,7 @@ class RawSocket:
             self._id += 2
         return made
 
-    def run(self, requests: List[Tuple[bytes, bytes]]) -> None:
+    def run(self, requests: list[tuple[bytes, bytes]]) -> None:
         """Send each and wait for its end; the server's PINGs are answered like the client does."""
         send, recv = self._sock.send, self._sock.recv
         late = b""
@@ -64,7 +65,7 @@ class RawSocket:
                 late = b"\0\0\x08\x06\x01\0\0\0\0" + answer[ping + 9 : ping + 17]
 
 
-def measure(work: Callable[[], None], calls: int) -> Tuple[float, float]:
+def measure(work: Callable[[], None], calls: int) -> tuple[float, float]:
     """Microseconds of wall and of CPU per call."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
@@ -92,7 +93,12 @@ def main() -> None:
             rounds = []
             for _ in range(options.rounds):
                 requests = raw.requests(options.calls)
-                rounds.append((measure(gets, options.calls), measure(lambda: raw.run(requests), options.calls)))
+                rounds.append(
+                    (
+                        measure(gets, options.calls),
+                        measure(functools.partial(raw.run, requests), options.calls),
+                    )
+                )
     ours = [each[0] for each in rounds]
     theirs = [each[1] for each in rounds]
     for name, at in (("wall", 0), ("cpu", 1)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from typing import List, Optional, Sequence, Union
+from collections.abc import Sequence
 
 from purecd.core.channel import Channel
 from purecd.core.endpoints import Address, parse_endpoint
@@ -19,6 +19,7 @@ logger.addHandler(logging.NullHandler())
 
 API_VERSION = b"3.8"
 """The level of etcd's API that this client implements, major.minor; etcd counts clients by it."""
+
 
 class Front:
     """Options and channels of a client.
@@ -42,16 +43,16 @@ class Front:
 
     def __init__(
         self,
-        endpoints: Union[str, Sequence[str]] = "127.0.0.1:2379",
+        endpoints: str | Sequence[str] = "127.0.0.1:2379",
         *,
         timeout: Timeout = 10.0,
         dial_timeout: float = 5.0,
-        keepalive_time: Optional[float] = 10.0,
+        keepalive_time: float | None = 10.0,
         keepalive_timeout: float = 5.0,
         user: str = "",
-        password: Optional[str] = None,
+        password: str | None = None,
         token: str = "",
-        tls: Optional[Tls] = None,
+        tls: Tls | None = None,
         require_tls_for_auth: bool = False,
         max_send_size: int = MAX_SEND_SIZE,
         max_receive_size: int = MAX_RECEIVE_SIZE,
@@ -78,14 +79,14 @@ class Front:
         )
         self.max_send_size = max_send_size
         self.fail_fast = fail_fast
-        self._addresses: List[Address] = [parse_endpoint(each) for each in self._options.endpoints]
+        self._addresses: list[Address] = [parse_endpoint(each) for each in self._options.endpoints]
 
         self._start()
 
     def _start(self) -> None:
         """Prepare what the front keeps; nothing is opened yet."""
 
-    def _new_channel(self, endpoint: Optional[str]) -> Channel:
+    def _new_channel(self, endpoint: str | None) -> Channel:
         """A channel to all endpoints, or to the given one only."""
         options = self._options if endpoint is None else self._options.at(endpoint)
         addresses = self._addresses if endpoint is None else [parse_endpoint(endpoint)]

@@ -7,8 +7,9 @@ says why ours differs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
     import ssl
@@ -49,13 +50,13 @@ class Tls:
     Files are read again for each connection, so renewed certificates are picked up.
     """
 
-    ca_cert: Optional[str] = None
-    cert: Optional[str] = None
-    key: Optional[str] = None
-    key_password: Optional[str] = field(default=None, repr=False)
-    server_name: Optional[str] = None
+    ca_cert: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    key_password: str | None = field(default=None, repr=False)
+    server_name: str | None = None
     insecure_skip_verify: bool = False
-    context: Optional[ssl.SSLContext] = None
+    context: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
         if (self.cert is None) != (self.key is None):
@@ -68,27 +69,27 @@ class Tls:
 class Options:
     """Everything a client can be told; see `Client` for what each one means."""
 
-    endpoints: Tuple[str, ...]
+    endpoints: tuple[str, ...]
     timeout: Timeout = 10.0
     dial_timeout: float = 5.0
-    keepalive_time: Optional[float] = 10.0
+    keepalive_time: float | None = 10.0
     keepalive_timeout: float = 5.0
     max_send_size: int = MAX_SEND_SIZE
     max_receive_size: int = MAX_RECEIVE_SIZE
-    tls: Optional[Tls] = None
+    tls: Tls | None = None
     user: str = ""
-    password: Optional[str] = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
     token: str = field(default="", repr=False)
     require_tls_for_auth: bool = False
     require_leader: bool = False
     fail_fast: bool = False
-    auto_sync_interval: Optional[float] = None
-    min_server_version: Optional[str] = None
+    auto_sync_interval: float | None = None
+    min_server_version: str | None = None
     backoff: float = 0.025
     backoff_jitter: float = 0.1
     watch_buffer_events: int = 10_000
     watch_buffer_bytes: int = 64 * 1024 * 1024
-    hooks: Tuple[Any, ...] = ()
+    hooks: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         _check_endpoints(self.endpoints)
@@ -130,7 +131,7 @@ class Options:
         return replace(self, endpoints=(endpoint,), auto_sync_interval=None)
 
 
-def as_endpoints(endpoints: Union[str, Sequence[str]]) -> Tuple[str, ...]:
+def as_endpoints(endpoints: str | Sequence[str]) -> tuple[str, ...]:
     """One endpoint, a comma-separated list in one string, or a sequence, as a tuple."""
     if isinstance(endpoints, str):
         return tuple(part.strip() for part in endpoints.split(",") if part.strip())
@@ -146,7 +147,7 @@ def _positive(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be above 0, not {value!r}")
 
 
-def _check_endpoints(endpoints: Tuple[str, ...]) -> None:
+def _check_endpoints(endpoints: tuple[str, ...]) -> None:
     if not endpoints:
         raise ValueError("no available endpoints: give at least one")
     if len(endpoints) > MAX_ENDPOINTS:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Callable, Coroutine, TypeVar
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from purecd.binding import with_self
 from purecd.core.op import Op
@@ -27,4 +28,4 @@ def awaitable(operation: Callable[P, Op[T]]) -> Callable[Concatenate[Any, P], Co
         return result
 
     with_self(method, operation)
-    return method
+    return method  # type: ignore[return-value]  # self is positional-only for callers, too

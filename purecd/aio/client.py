@@ -5,100 +5,56 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Dict, Iterable, Optional, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from purecd import errors
-from purecd.core import kv
+from purecd.aio import groups
+from purecd.aio.commands import AsyncCommands
+from purecd.aio.driver import Driver
+from purecd.aio.runner import run
 from purecd.core.op import Op
-from purecd.core.watch import watch_request
 from purecd.front import Front, tell
 from purecd.options import DEFAULT_TIMEOUT, Timeout
-from purecd.requests import Text
-from purecd.aio.binding import awaitable
-from purecd.aio.driver import Driver
-from purecd.aio.handles import AsyncWatch
-from purecd.aio.runner import run
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 T = TypeVar("T")
 
-class AsyncClient(Front):
+
+class AsyncClient(Front, AsyncCommands):
     """A client for asyncio; any number of tasks of one event loop may share it.
 
-    A client opens its connections when they are first needed. Close it, or use it in a
+    A client opens its connections when they are first needed. Close it, or use it in an
     ``async with`` statement. For the arguments see `purecd.front.Front`.
+
+    Attributes:
+        leases: leases by their ids.
+        auth, users, roles: who may do what.
+        members: which members the cluster has.
+        maintenance: state, alarms, snapshots of members.
     """
 
-    get = awaitable(kv.get)
-    put = awaitable(kv.put)
-    delete = awaitable(kv.delete)
-    txn = awaitable(kv.txn)
-    compact = awaitable(kv.compact)
-
     def _start(self) -> None:
-        self._drivers: Dict[str, Driver] = {}
+        self._drivers: dict[str, Driver] = {}
         self._closed = False
+        self.leases = groups.AsyncLeases(self)
+        self.auth = groups.AsyncAuth(self)
+        self.users = groups.AsyncUsers(self)
+        self.roles = groups.AsyncRoles(self)
+        self.members = groups.AsyncMembers(self)
+        self.maintenance = groups.AsyncMaintenance(self)
 
     async def __aenter__(self) -> AsyncClient:
         return self
 
     async def __aexit__(
         self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         await self.close()
-
-    def watch(
-        self,
-        key: Text,
-        range_end: Optional[Text] = None,
-        *,
-        prefix: bool = False,
-        from_key: bool = False,
-        start_revision: int = 0,
-        prev_kv: bool = False,
-        progress_notify: bool = False,
-        exclude: Iterable[str] = (),
-        fragment: bool = True,
-        require_leader: bool = False,
-        timeout: Timeout = DEFAULT_TIMEOUT,
-    ) -> AsyncWatch:
-        """Watch a key or a range; use it as ``async with``, which waits until the server has it.
-
-        Args:
-            key: the key, or the first of ``[key, range_end)``.
-            range_end: where the range ends, exclusive.
-            prefix: watch all keys that start with `key`; an empty key means all keys.
-            from_key: watch `key` and all keys after it.
-            start_revision: first revision to report, 0 for what happens from now on.
-            prev_kv: have each event carry what was there before.
-            progress_notify: have the server report progress while nothing changes.
-            exclude: kinds of events to leave out, ``"put"`` or ``"delete"``.
-            fragment: let the server send large responses in pieces; they are put together again.
-            require_leader: end the watch with `NoLeader` when the member loses its leader.
-            timeout: seconds until the server must have the watch; events are waited for without limit.
-
-        Raises:
-            PermissionDenied: the user may not read all of the range.
-            DeadlineExceeded: no endpoint took the watch in time.
-        """
-        request = watch_request(
-            key,
-            range_end,
-            prefix=prefix,
-            from_key=from_key,
-            start_revision=start_revision,
-            prev_kv=prev_kv,
-            progress_notify=progress_notify,
-            exclude=exclude,
-            fragment=fragment,
-            require_leader=require_leader,
-        )
-        return AsyncWatch(self, request, timeout)
 
     async def close(self) -> None:
         """End everything the client has open; may be called more than once, from any thread."""
@@ -115,8 +71,8 @@ class AsyncClient(Front):
             timeout = self._options.timeout
         return await run(op, self, None if timeout is None else time.monotonic() + timeout)
 
-    def _request_progress(self, require_leader: bool) -> None:
-        self.of("streams").request_progress(require_leader)
+    def _streams(self) -> Driver:
+        return self.of("streams")
 
     def of(self, kind: str) -> Driver:
         """The driver of ``calls`` or ``streams``; for the operations' use."""
@@ -132,7 +88,7 @@ class AsyncClient(Front):
             return driver
         return self._new_driver(endpoint, endpoint)
 
-    def _new_driver(self, name: str, endpoint: Optional[str]) -> Driver:
+    def _new_driver(self, name: str, endpoint: str | None) -> Driver:
         if self._closed:
             raise errors.ClientClosed("the client is closed")
         old = self._drivers.get(name)

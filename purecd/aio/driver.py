@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Callable, Optional, Set
+from typing import Any, Callable
 
 from purecd import errors
 from purecd.core import exchange
@@ -35,7 +35,7 @@ class _LinkProtocol(asyncio.Protocol):
     def eof_received(self) -> None:
         self._driver.lost(self._link, "connection closed by the peer", None)
 
-    def connection_lost(self, exc: Optional[Exception]) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._driver.lost(self._link, f"connection lost: {_text(exc)}" if exc else "connection closed", exc)
 
 
@@ -51,8 +51,8 @@ class Driver:
         self.channel = channel
         self.loop = asyncio.get_running_loop()
         self._tell = tell
-        self._dials: Set[asyncio.Task[None]] = set()
-        self._timer: Optional[asyncio.TimerHandle] = None
+        self._dials: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
 
     # Calls.
@@ -88,7 +88,7 @@ class Driver:
         self.channel.expire(call, time.monotonic())
         self._settle(call.link)
 
-    async def refresh(self, request: Refresh, deadline: Optional[float]) -> bool:
+    async def refresh(self, request: Refresh, deadline: float | None) -> bool:
         """Have a token replaced; whether another attempt makes sense."""
         self.channel.refresh(request, time.monotonic())
         if not request.done:
@@ -114,7 +114,7 @@ class Driver:
         self.channel.detach(source, time.monotonic())
         self._settle_all()
 
-    async def next(self, source: Any, deadline: Optional[float]) -> Any:
+    async def next(self, source: Any, deadline: float | None) -> Any:
         """The next item of a source, None when it ended.
 
         Raises:
@@ -140,7 +140,7 @@ class Driver:
         self.channel.request_progress(require_leader, time.monotonic())
         self._settle_all()
 
-    async def _wait(self, future: asyncio.Future[None], deadline: Optional[float]) -> bool:
+    async def _wait(self, future: asyncio.Future[None], deadline: float | None) -> bool:
         """Wait for the future; False when the deadline passes first."""
         if deadline is None:
             await future
@@ -176,7 +176,7 @@ class Driver:
         self.channel.link_received(link, data, time.monotonic())
         self._settle(link)
 
-    def lost(self, link: Link, reason: str, cause: Optional[BaseException]) -> None:
+    def lost(self, link: Link, reason: str, cause: BaseException | None) -> None:
         """A socket is gone."""
         if link.state is not LinkState.CLOSED:
             error = errors.Unavailable(reason, endpoint=link.name)
@@ -184,7 +184,7 @@ class Driver:
             self.channel.link_lost(link, error, time.monotonic())
             self._settle_all()
 
-    def _settle(self, link: Optional[Link]) -> None:
+    def _settle(self, link: Link | None) -> None:
         """After an input: send, wake, open and close, set the timer."""
         if link is not None:
             self._flush(link)
@@ -280,5 +280,5 @@ class Driver:
         await asyncio.sleep(0)
 
 
-def _text(error: Optional[BaseException]) -> str:
+def _text(error: BaseException | None) -> str:
     return (getattr(error, "strerror", None) or str(error)) if error is not None else ""

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, AsyncIterator, Deque, Optional
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
 
 from purecd.core import watch as operations
 from purecd.options import DEFAULT_TIMEOUT, Timeout
@@ -31,8 +32,8 @@ class AsyncWatch:
         self._owner = owner
         self._request = request
         self._timeout = timeout
-        self._events: Deque[Event] = deque()
-        self._watcher: Optional[Watcher] = None
+        self._events: deque[Event] = deque()
+        self._watcher: Watcher | None = None
         self._closed = False
 
     async def open(self) -> AsyncWatch:
@@ -46,9 +47,9 @@ class AsyncWatch:
 
     async def __aexit__(
         self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         await self.close()
 
@@ -61,7 +62,7 @@ class AsyncWatch:
             raise StopAsyncIteration
         return event
 
-    async def next(self, timeout: Optional[float] = None) -> Optional[Event]:
+    async def next(self, timeout: float | None = None) -> Event | None:
         """The next event; None once the watch was closed.
 
         Args:
@@ -78,7 +79,7 @@ class AsyncWatch:
             self._events.extend(response.events)
         return self._events.popleft()
 
-    async def responses(self, timeout: Optional[float] = None) -> AsyncIterator[WatchResponse]:
+    async def responses(self, timeout: float | None = None) -> AsyncIterator[WatchResponse]:
         """Whole responses: all events of a revision are in one; progress reports have none.
 
         Args:
@@ -90,11 +91,11 @@ class AsyncWatch:
                 return
             yield response
 
-    async def _next_response(self, timeout: Optional[float]) -> Optional[WatchResponse]:
+    async def _next_response(self, timeout: float | None) -> WatchResponse | None:
         await self.open()
         if self._watcher is None:
             return None
-        response: Optional[WatchResponse] = await self._owner._run(
+        response: WatchResponse | None = await self._owner._run(
             operations.next_response(self._watcher, timeout), None
         )
         return response
@@ -110,7 +111,7 @@ class AsyncWatch:
         etcd may leave it unanswered while other watches of the client are catching up.
         """
         await self.open()
-        self._owner._request_progress(self._request.require_leader)
+        self._owner._streams().request_progress(self._request.require_leader)
 
     async def close(self) -> None:
         """End the watch, also on the server; may be called more than once."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import Any, Optional, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from purecd import errors
 from purecd.aio.driver import Driver
@@ -32,7 +32,7 @@ class Drivers(Protocol):
         """A driver for one endpoint only."""
 
 
-async def run(op: Op[T], drivers: Drivers, deadline: Optional[float]) -> T:
+async def run(op: Op[T], drivers: Drivers, deadline: float | None) -> T:
     """Run an operation to its end, its clean-up included when the task is cancelled.
 
     Args:
@@ -65,14 +65,14 @@ async def run(op: Op[T], drivers: Drivers, deadline: Optional[float]) -> T:
         return value
 
 
-async def _call(call: Call, drivers: Drivers, deadline: Optional[float]) -> Any:
+async def _call(call: Call, drivers: Drivers, deadline: float | None) -> Any:
     exchange.encode(call, drivers.max_send_size, deadline)
     call.fail_fast = drivers.fail_fast
     driver = drivers.of("calls") if call.endpoint is None else drivers.at(call.endpoint)
     return exchange.decode(call, await driver.call(call))
 
 
-async def _perform(effect: Effect, drivers: Drivers, deadline: Optional[float]) -> Any:
+async def _perform(effect: Effect, drivers: Drivers, deadline: float | None) -> Any:
     if isinstance(effect, Sleep):
         await _sleep(effect, deadline)
         return None
@@ -105,7 +105,7 @@ def _driver_of(source: Any, drivers: Drivers) -> Driver:
     return drivers.of(source.channel) if endpoint is None else drivers.at(endpoint)
 
 
-async def _next(effect: Next, drivers: Drivers, deadline: Optional[float]) -> Any:
+async def _next(effect: Next, drivers: Drivers, deadline: float | None) -> Any:
     until = deadline
     if effect.timeout is not None:
         own = time.monotonic() + effect.timeout
@@ -120,7 +120,7 @@ async def _next(effect: Next, drivers: Drivers, deadline: Optional[float]) -> An
         raise
 
 
-async def _sleep(effect: Sleep, deadline: Optional[float]) -> None:
+async def _sleep(effect: Sleep, deadline: float | None) -> None:
     seconds = effect.seconds * (1 + effect.jitter * (2 * random.random() - 1))
     if deadline is not None and seconds >= deadline - time.monotonic():
         # Sleeping on would only end at the deadline; say so now.

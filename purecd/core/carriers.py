@@ -7,10 +7,11 @@ one channel and brings back what happened. It holds no rule of watches or leases
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, List, Optional
+from typing import TYPE_CHECKING, Any
 
 from purecd import errors
 from purecd.core import actions, methods
+from purecd.core.denials import CheckPermission
 from purecd.core.failures import call_failed, stream_error
 from purecd.core.keepalive import KeepAlives, KeptLease
 from purecd.core.link import Link, LinkState
@@ -66,10 +67,10 @@ class Carriers:
     def __init__(self, channel: Channel, rng: Random) -> None:
         self._channel = channel
         self._rng = rng
-        self._watches: Optional[WatchMux] = None
-        self._leases: Optional[KeepAlives] = None
-        self._machines: List[Any] = []
-        self._probes: List[Probe] = []
+        self._watches: WatchMux | None = None
+        self._leases: KeepAlives | None = None
+        self._machines: list[Any] = []
+        self._probes: list[Probe] = []
         self.busy = False
 
     # Sources.
@@ -149,7 +150,7 @@ class Carriers:
         for machine in self._machines:
             machine.link_lost(link, error, now)
 
-    def refreshed(self, link: Link, ok: bool, error: Optional[EtcdError], now: float) -> None:
+    def refreshed(self, link: Link, ok: bool, error: EtcdError | None, now: float) -> None:
         """A refresh on a link ended."""
         for machine in self._machines:
             if ok:
@@ -231,7 +232,7 @@ class Carriers:
             self._close(action.stream)
         elif kind is actions.Refresh:
             self._refresh(machine, action, now)
-        elif kind is actions.CheckPermission:
+        elif kind is CheckPermission:
             self._check_permission(machine, action, now)
         else:
             request = Get(b"\0", count_only=True, limit=1)
@@ -290,7 +291,7 @@ class Carriers:
         block = link.headers.block(probe.method.raw_path, b"5S", token, ())
         link.conn.open_stream(probe.stream, block, data, True)
 
-    def _probed(self, probe: Probe, error: Optional[EtcdError], now: float) -> None:
+    def _probed(self, probe: Probe, error: EtcdError | None, now: float) -> None:
         probe.done = True
         self._probes.remove(probe)
         if probe.subject is not None:
@@ -301,7 +302,7 @@ class Carriers:
 
     # Time and end.
 
-    def next_timer(self) -> Optional[float]:
+    def next_timer(self) -> float | None:
         """The earliest timer of all machines."""
         moments = [each.next_timer() for each in self._machines]
         moments.extend(each.deadline for each in self._probes)
@@ -311,7 +312,9 @@ class Carriers:
         """Let the machines do what is due."""
         for probe in [each for each in self._probes if each.deadline is not None and each.deadline <= now]:
             probe.link.conn.reset_stream(probe.stream)
-            self._probed(probe, errors.DeadlineExceeded("no answer to a probe", endpoint=probe.link.name), now)
+            self._probed(
+                probe, errors.DeadlineExceeded("no answer to a probe", endpoint=probe.link.name), now
+            )
         for machine in self._machines:
             machine.handle_timer(now)
 

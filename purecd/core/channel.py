@@ -18,7 +18,7 @@ Nothing in here blocks, reads a clock or calls the user's code.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any
 
 from purecd import errors
 from purecd.core.carriers import Carriers
@@ -73,27 +73,27 @@ class Channel:
     def __init__(
         self,
         options: Options,
-        addresses: List[Address],
+        addresses: list[Address],
         rng: Random,
         agent: str,
-        metadata: Tuple[Tuple[bytes, bytes], ...] = (),
+        metadata: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
         self.options = options
         self.endpoints = Endpoints(addresses, rng)
         self.tokens = Tokens(options)
         self.carriers = Carriers(self, rng)
-        self.links: List[Link] = []
-        self.current: Optional[Link] = None
-        self.opening: List[Link] = []
-        self.closing: List[Link] = []
-        self.ready: List[Any] = []
-        self.notes: List[Tuple[str, str, str]] = []
+        self.links: list[Link] = []
+        self.current: Link | None = None
+        self.opening: list[Link] = []
+        self.closing: list[Link] = []
+        self.ready: list[Any] = []
+        self.notes: list[tuple[str, str, str]] = []
         self.closed = False
         self._agent = agent
         self._metadata = metadata
-        self._waiting: Deque[Call] = deque()
+        self._waiting: deque[Call] = deque()
         self._keepalive_time = options.keepalive_time
-        self._hurry_at: Optional[float] = None
+        self._hurry_at: float | None = None
         self._max_receive = options.max_receive_size
 
     # Calls.
@@ -169,7 +169,7 @@ class Channel:
         error.method = call.method.path
         self._done(call, error)
 
-    def _done(self, call: Call, error: Optional[EtcdError]) -> None:
+    def _done(self, call: Call, error: EtcdError | None) -> None:
         call.error = error
         call.done = True
         if type(call) is ServerStream:
@@ -179,7 +179,7 @@ class Channel:
     def refresh(self, request: Refresh, now: float) -> None:
         """Get a newer token than a failed call carried; ends with `again` told or an error."""
         call = request.call
-        link: Optional[Link] = call.link
+        link: Link | None = call.link
         if link is None or link.state >= LinkState.DRAINING or link.generation != call.generation:
             request.again = True
         elif self.tokens.mode == "cn" or self.tokens.mode == "none":
@@ -471,7 +471,7 @@ class Channel:
         self._note("token", link, answer.value)
         self.carriers.refreshed(link, answer is not Answer.FAILED, greeting.error, now)
 
-    def _drop(self, link: Link, error: Optional[EtcdError], now: float) -> None:
+    def _drop(self, link: Link, error: EtcdError | None, now: float) -> None:
         """End a link; `error` tells why, None for a link that is not needed any more."""
         state, link.state = link.state, LinkState.CLOSED
         reason = error if error is not None else errors.Unavailable("connection closed by this side")
@@ -533,7 +533,7 @@ class Channel:
 
     # Time and end.
 
-    def next_timer(self) -> Optional[float]:
+    def next_timer(self) -> float | None:
         """When `handle_timer` must be called next, monotonic seconds."""
         timer = self._hurry_at if self._hurry_at is not None and self._wanted() else None
         for link in self.links:
@@ -564,7 +564,7 @@ class Channel:
             self.carriers.handle_timer(now)
             self.settle(now)
 
-    def replace_endpoints(self, addresses: List[Address], now: float) -> None:
+    def replace_endpoints(self, addresses: list[Address], now: float) -> None:
         """Use another list from now on; a link to a removed endpoint drains."""
         self.endpoints.replace(addresses)
         for link in list(self.links):
@@ -600,11 +600,14 @@ class Channel:
 def _closed_during(error: EtcdError) -> EtcdError:
     """The error of a call in flight when the client was closed."""
     return errors.ClientClosed(
-        "the client was closed", method=error.method, endpoint=error.endpoint, maybe_applied=error.maybe_applied
+        "the client was closed",
+        method=error.method,
+        endpoint=error.endpoint,
+        maybe_applied=error.maybe_applied,
     )
 
 
-def _no_endpoint(cause: Optional[BaseException]) -> EtcdError:
+def _no_endpoint(cause: BaseException | None) -> EtcdError:
     """The error of a call that does not want to wait for an endpoint."""
     message = f"no endpoint answered: {cause}" if cause is not None else "no endpoint answered"
     kind = errors.TlsError if isinstance(cause, errors.TlsError) else errors.Unavailable

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 from purecd.errors import TlsError
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from purecd.options import Tls
 
 
-def make_context(tls: Optional[Tls]) -> ssl.SSLContext:
+def make_context(tls: Tls | None) -> ssl.SSLContext:
     """A client context that verifies, speaks TLS 1.2 or later and offers ALPN ``h2``.
 
     Raises:
@@ -41,7 +41,7 @@ def make_context(tls: Optional[Tls]) -> ssl.SSLContext:
     return context
 
 
-def _trusting(ca_cert: Optional[str]) -> ssl.SSLContext:
+def _trusting(ca_cert: str | None) -> ssl.SSLContext:
     """A verifying context that trusts the authorities of a PEM file, or the system's without one."""
     import ssl
 
@@ -55,7 +55,7 @@ def _trusting(ca_cert: Optional[str]) -> ssl.SSLContext:
     return context
 
 
-def _load_certificate(context: ssl.SSLContext, cert: str, key: Optional[str], password: Optional[str]) -> None:
+def _load_certificate(context: ssl.SSLContext, cert: str, key: str | None, password: str | None) -> None:
     import ssl
 
     try:

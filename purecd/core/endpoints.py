@@ -15,8 +15,9 @@ Source: etcd client/v3/internal/endpoint and doc of gRPC connection backoff.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Protocol, Sequence, Tuple
+from typing import Protocol
 from urllib.parse import urlsplit
 
 FIRST_WAIT = 0.1
@@ -47,9 +48,9 @@ class Address:
 
     text: str
     host: str
-    port: Optional[int]
+    port: int | None
     path: str
-    tls: Optional[bool]
+    tls: bool | None
     authority: str
 
     @property
@@ -89,7 +90,7 @@ def _shown(text: str) -> str:
     return scheme + separator + rest.rpartition("@")[2]
 
 
-def _unix(text: str, rest: str, tls: Optional[bool]) -> Address:
+def _unix(text: str, rest: str, tls: bool | None) -> Address:
     path = rest[2:] if rest.startswith("//") else rest
     if not path:
         raise ValueError(f"endpoint {text}: no socket path")
@@ -98,11 +99,11 @@ def _unix(text: str, rest: str, tls: Optional[bool]) -> Address:
     return Address(text, "", None, path, tls, path.rpartition("/")[2] or path)
 
 
-def _tcp(text: str, netloc: str, tls: Optional[bool]) -> Address:
+def _tcp(text: str, netloc: str, tls: bool | None) -> Address:
     if not netloc or "@" in netloc or any(char.isspace() or char in "/?#" for char in netloc):
         raise ValueError(f"endpoint {_shown(text)!r} is not host:port")
     host, port_text = _split_port(netloc)
-    port: Optional[int] = None
+    port: int | None = None
     if port_text:
         if not port_text.isascii() or not port_text.isdigit() or not 0 < int(port_text) < 65536:
             raise ValueError(f"endpoint {text}: {port_text!r} is not a port from 1 to 65535")
@@ -112,7 +113,7 @@ def _tcp(text: str, netloc: str, tls: Optional[bool]) -> Address:
     return Address(text, host, port, "", tls, netloc)
 
 
-def _split_port(netloc: str) -> Tuple[str, str]:
+def _split_port(netloc: str) -> tuple[str, str]:
     if netloc.startswith("["):
         host, _, rest = netloc[1:].partition("]")
         return host, rest[1:] if rest.startswith(":") else ""
@@ -136,7 +137,7 @@ class Endpoint:
         self.failures = 0
         self.retry_at = 0.0
         self.demoted_until = 0.0
-        self.error: Optional[BaseException] = None
+        self.error: BaseException | None = None
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.address.text} failures={self.failures}>"
@@ -147,7 +148,7 @@ class Endpoints:
 
     def __init__(self, addresses: Sequence[Address], rng: Random) -> None:
         self._rng = rng
-        self._all: List[Endpoint] = []
+        self._all: list[Endpoint] = []
         self._next = 0
         self.replace(addresses)
         self._next = int(rng.random() * len(self._all))
@@ -162,11 +163,11 @@ class Endpoints:
         """Take a new list; endpoints that stay keep their record."""
         if not addresses:
             raise ValueError("no available endpoints")
-        known: Dict[Address, Endpoint] = {each.address: each for each in self._all}
+        known: dict[Address, Endpoint] = {each.address: each for each in self._all}
         self._all = [known.get(each) or Endpoint(each) for each in dict.fromkeys(addresses)]
         self._next %= len(self._all)
 
-    def pick(self, now: float, busy: Sequence[Endpoint] = ()) -> Optional[Endpoint]:
+    def pick(self, now: float, busy: Sequence[Endpoint] = ()) -> Endpoint | None:
         """The endpoint to connect to now, or None while all of them wait.
 
         Args:
@@ -182,7 +183,7 @@ class Endpoints:
         self._next = (self._all.index(chosen) + 1) % size
         return chosen
 
-    def next_retry(self, busy: Sequence[Endpoint] = ()) -> Optional[float]:
+    def next_retry(self, busy: Sequence[Endpoint] = ()) -> float | None:
         """When the next waiting endpoint may be tried, monotonic seconds."""
         return min((each.retry_at for each in self._all if each not in busy), default=None)
 
@@ -192,7 +193,7 @@ class Endpoints:
             each is not endpoint and each.demoted_until <= now and each.retry_at <= now for each in self._all
         )
 
-    def failed(self, endpoint: Endpoint, error: Optional[BaseException], now: float) -> None:
+    def failed(self, endpoint: Endpoint, error: BaseException | None, now: float) -> None:
         """A connection attempt failed, or a connection did not live long."""
         wait = min(FIRST_WAIT * WAIT_FACTOR**endpoint.failures, MAX_WAIT)
         endpoint.retry_at = now + wait * (1 + WAIT_JITTER * (2 * self._rng.random() - 1))
@@ -214,6 +215,6 @@ class Endpoints:
         """Whether the latest attempt at every endpoint failed."""
         return all(each.failures for each in self._all)
 
-    def last_error(self) -> Optional[BaseException]:
+    def last_error(self) -> BaseException | None:
         """What kept an endpoint from being reached, if anything did."""
         return next((each.error for each in self._all if each.error is not None), None)

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 from purecd import errors
 from purecd.core.op import Call
 
 
-def encode(call: Call, max_send_size: int, deadline: Optional[float]) -> None:
+def encode(call: Call, max_send_size: int, deadline: float | None) -> None:
     """Make the message of a call, before it is started.
 
     Raises:

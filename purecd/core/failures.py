@@ -17,7 +17,7 @@ Source: Table E of the project's failure rules (docs/failures.md).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 from purecd import errors
 from purecd.errors import EtcdError, StatusCode
@@ -79,7 +79,7 @@ def _code(code: int) -> StatusCode:
         return StatusCode.UNKNOWN
 
 
-def expired(call: Call, endpoint: str, last: Optional[BaseException]) -> EtcdError:
+def expired(call: Call, endpoint: str, last: BaseException | None) -> EtcdError:
     """The error of a call whose deadline passed.
 
     Args:

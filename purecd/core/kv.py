@@ -6,7 +6,7 @@ Source: etcd client/v3/{kv,op,txn}.go; server/etcdserver/api/v3rpc/key.go.
 
 from __future__ import annotations
 
-from typing import Iterable, Optional, Union
+from collections.abc import Iterable
 
 from purecd.core import methods, retry
 from purecd.core.op import Op
@@ -17,13 +17,13 @@ from purecd.types import CompactReply, DeleteReply, GetReply, PutReply, TxnReply
 
 def get(
     key: Text,
-    range_end: Optional[Text] = None,
+    range_end: Text | None = None,
     *,
     prefix: bool = False,
     from_key: bool = False,
     limit: int = 0,
     revision: int = 0,
-    sort_by: Optional[str] = None,
+    sort_by: str | None = None,
     descending: bool = False,
     serializable: bool = False,
     keys_only: bool = False,
@@ -113,13 +113,15 @@ def put(
 
     Sends: KV/Put, again only when it was certainly not applied.
     """
-    request = Put(key, value, lease=lease, prev_kv=prev_kv, ignore_value=ignore_value, ignore_lease=ignore_lease)
+    request = Put(
+        key, value, lease=lease, prev_kv=prev_kv, ignore_value=ignore_value, ignore_lease=ignore_lease
+    )
     return retry.call(methods.PUT, request, idempotent=idempotent)
 
 
 def delete(
     key: Text,
-    range_end: Optional[Text] = None,
+    range_end: Text | None = None,
     *,
     prefix: bool = False,
     from_key: bool = False,
@@ -149,8 +151,8 @@ def delete(
 
 def txn(
     compare: Iterable[Compare] = (),
-    success: Iterable[Union[Get, Put, Delete, Txn]] = (),
-    failure: Iterable[Union[Get, Put, Delete, Txn]] = (),
+    success: Iterable[Get | Put | Delete | Txn] = (),
+    failure: Iterable[Get | Put | Delete | Txn] = (),
     *,
     idempotent: bool = False,
     timeout: Timeout = DEFAULT_TIMEOUT,
@@ -179,9 +181,7 @@ def txn(
     return retry.call(method, request, idempotent=idempotent)
 
 
-def compact(
-    revision: int, *, physical: bool = False, timeout: Timeout = DEFAULT_TIMEOUT
-) -> Op[CompactReply]:
+def compact(revision: int, *, physical: bool = False, timeout: Timeout = DEFAULT_TIMEOUT) -> Op[CompactReply]:
     """Forget what keys were before a revision.
 
     Args:

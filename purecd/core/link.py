@@ -24,7 +24,7 @@ Source: RFC 9113 §6.7; grpc-go keepalive; etcd --grpc-keepalive-min-time.
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any
 
 from purecd import errors
 from purecd.wire.headers import RequestHeaders
@@ -76,16 +76,16 @@ class Link:
         endpoint: Endpoint,
         options: Options,
         now: float,
-        keepalive_time: Optional[float],
+        keepalive_time: float | None,
         agent: str,
-        metadata: Tuple[Tuple[bytes, bytes], ...],
+        metadata: tuple[tuple[bytes, bytes], ...],
     ) -> None:
         self.endpoint = endpoint
         self.address = endpoint.address
         self.name = endpoint.address.text
         self.state = LinkState.CONNECTING
         self.conn = Http2Connection()
-        self.tls: Optional[TlsPipe] = None
+        self.tls: TlsPipe | None = None
         self.uses_tls = _uses_tls(endpoint.address.tls, options)
         self.headers = RequestHeaders(
             "https" if self.uses_tls else "http",
@@ -97,18 +97,18 @@ class Link:
         self.token = b""
         self.generation = 0
         self.login: Any = None
-        self.waiting_refresh: List[Any] = []
+        self.waiting_refresh: list[Any] = []
         self.refreshes_in_a_row = 0
         self.refreshed_at = float("-inf")
-        self.refresh_at: Optional[float] = None
-        self.greeting_deadline: Optional[float] = None
-        self.failure: Optional[errors.EtcdError] = None
+        self.refresh_at: float | None = None
+        self.greeting_deadline: float | None = None
+        self.failure: errors.EtcdError | None = None
         self.opened_at = now
         self.deadline = now + options.dial_timeout
         self.keepalive_time = keepalive_time
         self.keepalive_timeout = options.keepalive_timeout
         self.last_received = now
-        self.ping_sent_at: Optional[float] = None
+        self.ping_sent_at: float | None = None
         self.ping_timeout = options.keepalive_timeout
         self.last_ping_at = float("-inf")
         self.suspect = False
@@ -166,7 +166,7 @@ class Link:
         """Whether a new call may go out on it."""
         return self.state is LinkState.READY and not self.suspect
 
-    def next_timer(self) -> Optional[float]:
+    def next_timer(self) -> float | None:
         """When `check` must be asked next, monotonic seconds."""
         if self.state < LinkState.READY:
             return self.deadline
@@ -178,7 +178,7 @@ class Link:
             return self.last_received + self.keepalive_time
         return None
 
-    def check(self, now: float) -> Optional[str]:
+    def check(self, now: float) -> str | None:
         """Send a PING if it is time; the reason when the link is dead, else None."""
         timer = self.next_timer()
         if timer is None or now < timer:
@@ -214,12 +214,12 @@ def _as_ascii(authority: str) -> str:
     return authority if authority.isascii() else authority.encode("idna").decode("ascii")
 
 
-def _uses_tls(told: Optional[bool], options: Options) -> bool:
+def _uses_tls(told: bool | None, options: Options) -> bool:
     """Whether the endpoint is spoken to by TLS: its scheme decides, else whether TLS is configured."""
     return options.tls is not None if told is None else told
 
 
-def lost(link: Link, reason: str, cause: Optional[BaseException] = None) -> errors.EtcdError:
+def lost(link: Link, reason: str, cause: BaseException | None = None) -> errors.EtcdError:
     """The error for a link that went away for `reason`."""
     if isinstance(cause, errors.EtcdError):
         error: errors.EtcdError = cause

@@ -8,7 +8,7 @@ that client re-sends what may already have been applied (see docs/failures.md).
 from __future__ import annotations
 
 import enum
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from purecd.pb import codecs
 
@@ -69,7 +69,7 @@ class _Parser:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._parse: Optional[Callable[[bytes], Any]] = None
+        self._parse: Callable[[bytes], Any] | None = None
 
     def __call__(self, data: bytes) -> Any:
         if self._parse is None:

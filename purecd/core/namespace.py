@@ -14,7 +14,7 @@ in 0xff takes in one foreign key; ours does not.
 
 from __future__ import annotations
 
-from typing import Any, Optional, TypeVar
+from typing import Any, TypeVar
 
 from purecd import errors
 from purecd.core import methods
@@ -127,7 +127,7 @@ class Namespace:
     def _event(self, event: Event) -> Event:
         return event._replace(kv=self._strip(event.kv), prev_kv=self._strip_any(event.prev_kv))
 
-    def _strip_any(self, kv: Optional[KeyValue]) -> Optional[KeyValue]:
+    def _strip_any(self, kv: KeyValue | None) -> KeyValue | None:
         return None if kv is None else self._strip(kv)
 
     def _strip(self, kv: KeyValue) -> KeyValue:

@@ -12,7 +12,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generator, Optional, Sequence, Tuple, TypeVar, Union
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 if TYPE_CHECKING:
     from purecd.core.methods import Method
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Metadata = Sequence[Tuple[bytes, bytes]]
+Metadata = Sequence[tuple[bytes, bytes]]
 
 
 class Call:
@@ -71,7 +72,7 @@ class Call:
         request: Any,
         *,
         require_leader: bool = False,
-        endpoint: Optional[str] = None,
+        endpoint: str | None = None,
         metadata: Metadata = (),
     ) -> None:
         self.method = method
@@ -80,11 +81,11 @@ class Call:
         self.endpoint = endpoint
         self.metadata = metadata
         self.data = b""
-        self.deadline: Optional[float] = None
+        self.deadline: float | None = None
         self.fail_fast = False
         self.done = False
         self.message = b""
-        self.error: Optional[EtcdError] = None
+        self.error: EtcdError | None = None
         self.link: Any = None
         self.stream: Any = None
         self.generation = 0
@@ -118,7 +119,7 @@ class Refresh:
         self.call = call
         self.again = False
         self.done = False
-        self.error: Optional[EtcdError] = None
+        self.error: EtcdError | None = None
         self.waiter: Any = None
 
 
@@ -142,7 +143,7 @@ class Next:
 
     __slots__ = ("source", "timeout")
 
-    def __init__(self, source: Any, timeout: Optional[float] = None) -> None:
+    def __init__(self, source: Any, timeout: float | None = None) -> None:
         self.source = source
         self.timeout = timeout
 

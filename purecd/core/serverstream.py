@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Deque, Optional
+from typing import Any
 
 from purecd.core.methods import Method
 from purecd.core.op import Call
@@ -30,10 +30,10 @@ class ServerStream(Call):
 
     def __init__(self, method: Method, request: Any, *, half_close: bool = True, **options: Any) -> None:
         super().__init__(method, request, **options)
-        self.inbox: Deque[bytes] = deque()
+        self.inbox: deque[bytes] = deque()
         self.closed = False
         self.half_close = half_close
 
-    def take(self) -> Optional[bytes]:
+    def take(self) -> bytes | None:
         """The next message, None when there is none at the moment."""
         return self.inbox.popleft() if self.inbox else None

@@ -15,7 +15,7 @@ Source: etcd client/v3/client.go (getToken); server/etcdserver/v3_server.go (Aut
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 from purecd import errors
 from purecd.core import methods
@@ -57,7 +57,7 @@ class Tokens:
     def __init__(self, options: Options) -> None:
         self.mode = options.auth_mode
         self._user = options.user
-        self._password = options.password
+        self._password = options.password or ""
         self._configured = options.token.encode("ascii")
         self._latest = b""
         self.cluster_id = 0
@@ -74,7 +74,7 @@ class Tokens:
         """The call that learns the cluster id where logging in did not."""
         return _ask_cluster()
 
-    def refresh(self) -> Optional[Greeting]:
+    def refresh(self) -> Greeting | None:
         """The call that may lead to a newer token; None where there is nothing to refresh."""
         if self.mode == "password":
             return self._login()

@@ -6,7 +6,7 @@ Source: etcd client/v3/watch.go.
 
 from __future__ import annotations
 
-from typing import Iterable, Optional
+from collections.abc import Iterable
 
 from purecd.core.op import Attach, Detach, Next, Op
 from purecd.core.watching import Watcher, WatchRequest
@@ -19,7 +19,7 @@ FILTERS = {"put": 0, "delete": 1}
 
 def watch_request(
     key: Text,
-    range_end: Optional[Text] = None,
+    range_end: Text | None = None,
     *,
     prefix: bool = False,
     from_key: bool = False,
@@ -74,7 +74,7 @@ def open_watch(request: WatchRequest, timeout: Timeout = DEFAULT_TIMEOUT) -> Op[
     return watcher
 
 
-def next_response(watcher: Watcher, wait: Optional[float] = None) -> Op[Optional[WatchResponse]]:
+def next_response(watcher: Watcher, wait: float | None = None) -> Op[WatchResponse | None]:
     """The next response of a watch; None once it was cancelled from this side.
 
     Args:
@@ -85,7 +85,7 @@ def next_response(watcher: Watcher, wait: Optional[float] = None) -> Op[Optional
         Compacted: events were missed for good; ``compact_revision`` is where to start anew.
         EtcdError: why the watch ended.
     """
-    response: Optional[WatchResponse] = yield Next(watcher, wait)
+    response: WatchResponse | None = yield Next(watcher, wait)
     return response
 
 

@@ -27,4 +27,4 @@ def blocking(operation: Callable[P, Op[T]]) -> Callable[Concatenate[Any, P], T]:
         return result
 
     with_self(method, operation)
-    return method
+    return method  # type: ignore[return-value]  # self is positional-only for callers, too

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Dict, Optional, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from purecd import errors
 from purecd.core.op import Op
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+
 class Client(Front, Commands):
     """A client whose calls block; any number of threads may share it.
 
@@ -37,8 +38,8 @@ class Client(Front, Commands):
 
     def _start(self) -> None:
         self._lock = threading.Lock()  # guards _drivers and _closed
-        self._drivers: Dict[str, Driver] = {}
-        self._keeper: Optional[LeaseKeeper] = None
+        self._drivers: dict[str, Driver] = {}
+        self._keeper: LeaseKeeper | None = None
         self._closed = False
         self.leases = groups.Leases(self)
         self.auth = groups.Auth(self)
@@ -52,9 +53,9 @@ class Client(Front, Commands):
 
     def __exit__(
         self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -93,7 +94,7 @@ class Client(Front, Commands):
         driver = self._drivers.get(endpoint)
         return driver if driver is not None else self._new_driver(endpoint, endpoint)
 
-    def _new_driver(self, name: str, endpoint: Optional[str]) -> Driver:
+    def _new_driver(self, name: str, endpoint: str | None) -> Driver:
         with self._lock:
             if self._closed:
                 raise errors.ClientClosed("the client is closed")

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import Callable, Iterable, Iterator, Optional, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Callable, TypeVar
 
 from purecd.core import kv, leases
 from purecd.core import scan as scans
@@ -33,7 +34,7 @@ class Commands:
     def scan(
         self,
         key: Text = "",
-        range_end: Optional[Text] = None,
+        range_end: Text | None = None,
         *,
         prefix: bool = False,
         from_key: bool = False,
@@ -84,7 +85,7 @@ class Commands:
     def watch(
         self,
         key: Text,
-        range_end: Optional[Text] = None,
+        range_end: Text | None = None,
         *,
         prefix: bool = False,
         from_key: bool = False,
@@ -135,7 +136,7 @@ class Commands:
         *,
         lease_id: int = 0,
         keep_alive: bool = True,
-        on_lost: Optional[Callable[[Lease], None]] = None,
+        on_lost: Callable[[Lease], None] | None = None,
         timeout: Timeout = DEFAULT_TIMEOUT,
     ) -> Lease:
         """Grant a lease, and keep it alive until it is closed.

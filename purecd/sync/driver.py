@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, Optional
+from typing import Any, Callable
 
 from purecd import errors
 from purecd.core import exchange
@@ -36,7 +36,7 @@ class Waiter:
 
     def __init__(self) -> None:
         self.fired = False
-        self.lock: Optional[threading.Lock] = None
+        self.lock: threading.Lock | None = None
 
     def fire(self) -> None:
         """What is waited for happened. Called with the driver's `_state` held."""
@@ -65,10 +65,10 @@ class Driver:
         self._state = threading.Lock()  # guards channel and _followers; never held across I/O
         self._write = threading.Lock()  # held while bytes leave, so they leave in order
         self._lead = threading.Lock()  # held by the thread that waits on the sockets
-        self._followers: Deque[Waiter] = deque()
+        self._followers: deque[Waiter] = deque()
         self._poller = Poller()  # this and the next two belong to the lead
-        self._links: Dict[int, Link] = {}
-        self._served: Dict[Link, int] = {}
+        self._links: dict[int, Link] = {}
+        self._served: dict[Link, int] = {}
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
@@ -107,7 +107,7 @@ class Driver:
             raise call.error
         return call.message
 
-    def refresh(self, request: Refresh, deadline: Optional[float]) -> bool:
+    def refresh(self, request: Refresh, deadline: float | None) -> bool:
         """Have a token replaced; whether another attempt makes sense."""
         waiter = request.waiter = Waiter()
         with self._state:
@@ -148,7 +148,7 @@ class Driver:
             self._announce()
         self._push()
 
-    def next(self, source: Any, deadline: Optional[float]) -> Any:
+    def next(self, source: Any, deadline: float | None) -> Any:
         """The next item of a source, None when it ended.
 
         Raises:
@@ -185,7 +185,7 @@ class Driver:
         if self.channel.opening and self._lead.locked():
             self._wake()
 
-    def serve(self, waiter: Waiter, deadline: Optional[float]) -> bool:
+    def serve(self, waiter: Waiter, deadline: float | None) -> bool:
         """Wait, and serve all others meanwhile, until `waiter` is fired; False at the deadline."""
         return self._wait(waiter, deadline)
 
@@ -198,7 +198,7 @@ class Driver:
 
     # Waiting and leading.
 
-    def _wait(self, waiter: Waiter, deadline: Optional[float]) -> bool:
+    def _wait(self, waiter: Waiter, deadline: float | None) -> bool:
         try:
             while not waiter.fired:
                 if self._lead.acquire(False):
@@ -215,7 +215,7 @@ class Driver:
             if self._followers:
                 self._hand_over()
 
-    def _follow(self, waiter: Waiter, deadline: Optional[float]) -> None:
+    def _follow(self, waiter: Waiter, deadline: float | None) -> None:
         """Wait while another thread has the lead."""
         lock = threading.Lock()
         lock.acquire()
@@ -242,7 +242,7 @@ class Driver:
             if self._followers:
                 self._followers.popleft().wake()
 
-    def _serve(self, waiter: Waiter, deadline: Optional[float]) -> None:
+    def _serve(self, waiter: Waiter, deadline: float | None) -> None:
         """Lead: wait on the sockets until `waiter` is fired or the deadline passes."""
         channel, links, clock = self.channel, self._links, time.monotonic
         while not waiter.fired:
@@ -398,7 +398,7 @@ class Driver:
         except OSError as error:
             self._lost(link, f"connection lost: {_text(error)}", error)
 
-    def _lost(self, link: Link, reason: str, cause: Optional[OSError]) -> None:
+    def _lost(self, link: Link, reason: str, cause: OSError | None) -> None:
         error = errors.Unavailable(reason, endpoint=link.name)
         error.__cause__ = cause
         with self._state:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, TypeVar, Union
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from purecd.admin_types import SnapshotInfo
 from purecd.core import auth_admin, leases, maintenance, members, roles, snapshot, users
@@ -96,10 +97,10 @@ class Maintenance(Group):
 
     def snapshot(
         self,
-        path: Union[str, os.PathLike[str]],
+        path: str | os.PathLike[str],
         *,
-        endpoint: Optional[str] = None,
-        progress: Optional[Callable[[int, int], Any]] = None,
+        endpoint: str | None = None,
+        progress: Callable[[int, int], Any] | None = None,
         timeout: Timeout = DEFAULT_TIMEOUT,
     ) -> SnapshotInfo:
         """Save a copy of a member's database, its checksum verified.
@@ -130,7 +131,7 @@ class Maintenance(Group):
         return running.info
 
     def snapshot_chunks(
-        self, *, endpoint: Optional[str] = None, timeout: Timeout = DEFAULT_TIMEOUT
+        self, *, endpoint: str | None = None, timeout: Timeout = DEFAULT_TIMEOUT
     ) -> Iterator[bytes]:
         """A member's database as it arrives; its checksum is verified when the last piece was taken.
 

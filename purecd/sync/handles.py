@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, Iterator, Optional
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from purecd.core import watch as operations
 from purecd.options import DEFAULT_TIMEOUT, Timeout
@@ -28,7 +29,7 @@ class Watch:
 
     def __init__(self, owner: Any, request: WatchRequest, timeout: Timeout) -> None:
         self._owner = owner
-        self._events: Deque[Event] = deque()
+        self._events: deque[Event] = deque()
         self._watcher: Watcher = owner._run(operations.open_watch(request), timeout)
 
     def __enter__(self) -> Watch:
@@ -36,9 +37,9 @@ class Watch:
 
     def __exit__(
         self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -51,7 +52,7 @@ class Watch:
             raise StopIteration
         return event
 
-    def next(self, timeout: Optional[float] = None) -> Optional[Event]:
+    def next(self, timeout: float | None = None) -> Event | None:
         """The next event; None once the watch was closed.
 
         Args:
@@ -68,7 +69,7 @@ class Watch:
             self._events.extend(response.events)
         return self._events.popleft()
 
-    def responses(self, timeout: Optional[float] = None) -> Iterator[WatchResponse]:
+    def responses(self, timeout: float | None = None) -> Iterator[WatchResponse]:
         """Whole responses: all events of a revision are in one; progress reports have none.
 
         Args:
@@ -80,8 +81,8 @@ class Watch:
                 return
             yield response
 
-    def _next_response(self, timeout: Optional[float]) -> Optional[WatchResponse]:
-        response: Optional[WatchResponse] = self._owner._run(
+    def _next_response(self, timeout: float | None) -> WatchResponse | None:
+        response: WatchResponse | None = self._owner._run(
             operations.next_response(self._watcher, timeout), None
         )
         return response

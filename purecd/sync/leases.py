@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Optional
+from typing import TYPE_CHECKING, Any, Callable
 
 from purecd import errors
 from purecd.admin_types import Done, LeaseKeepAliveReply, LeaseTimeToLiveReply
@@ -39,8 +39,8 @@ class Lease:
         owner: Any,
         lease_id: int,
         ttl: int,
-        sent_at: Optional[float],
-        on_lost: Optional[Callable[[Lease], None]],
+        sent_at: float | None,
+        on_lost: Callable[[Lease], None] | None,
     ) -> None:
         self.id = lease_id
         self.ttl = ttl
@@ -58,9 +58,9 @@ class Lease:
 
     def __exit__(
         self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
         if not self.lost:
@@ -92,7 +92,7 @@ class Lease:
         if self.lost:
             raise self._kept.error or errors.LeaseLost(f"lease {self.id:x} was not renewed in time")
 
-    def wait(self, timeout: Optional[float] = None) -> bool:
+    def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is lost or closed.
 
         Args:
@@ -171,11 +171,11 @@ class LeaseKeeper:
 
     def __init__(self, driver: Driver) -> None:
         self.waiter = Waiter()
-        self.changed: Deque[Lease] = deque()
+        self.changed: deque[Lease] = deque()
         self._driver = driver
         self._lock = threading.Lock()  # guards _leases, _thread and the ends of leases
-        self._leases: Dict[int, Lease] = {}
-        self._thread: Optional[threading.Thread] = None
+        self._leases: dict[int, Lease] = {}
+        self._thread: threading.Thread | None = None
 
     def add(self, lease: Lease) -> None:
         """Keep a lease alive."""

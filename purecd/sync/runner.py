@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 import time
-from typing import Any, Optional, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from purecd import errors
 from purecd.core import exchange
@@ -31,7 +31,7 @@ class Drivers(Protocol):
         """A driver for one endpoint only."""
 
 
-def run(op: Op[T], drivers: Drivers, deadline: Optional[float]) -> T:
+def run(op: Op[T], drivers: Drivers, deadline: float | None) -> T:
     """Run an operation to its end.
 
     Args:
@@ -64,14 +64,14 @@ def run(op: Op[T], drivers: Drivers, deadline: Optional[float]) -> T:
         return value
 
 
-def _call(call: Call, drivers: Drivers, deadline: Optional[float]) -> Any:
+def _call(call: Call, drivers: Drivers, deadline: float | None) -> Any:
     exchange.encode(call, drivers.max_send_size, deadline)
     call.fail_fast = drivers.fail_fast
     driver = drivers.of("calls") if call.endpoint is None else drivers.at(call.endpoint)
     return exchange.decode(call, driver.call(call))
 
 
-def _perform(effect: Effect, drivers: Drivers, deadline: Optional[float]) -> Any:
+def _perform(effect: Effect, drivers: Drivers, deadline: float | None) -> Any:
     if isinstance(effect, Sleep):
         _sleep(effect, deadline)
         return None
@@ -105,7 +105,7 @@ def _driver_of(source: Any, drivers: Drivers) -> Driver:
     return drivers.of(source.channel) if endpoint is None else drivers.at(endpoint)
 
 
-def _next(effect: Next, drivers: Drivers, deadline: Optional[float]) -> Any:
+def _next(effect: Next, drivers: Drivers, deadline: float | None) -> Any:
     until = deadline
     if effect.timeout is not None:
         own = time.monotonic() + effect.timeout
@@ -120,7 +120,7 @@ def _next(effect: Next, drivers: Drivers, deadline: Optional[float]) -> Any:
         raise
 
 
-def _sleep(effect: Sleep, deadline: Optional[float]) -> None:
+def _sleep(effect: Sleep, deadline: float | None) -> None:
     seconds = effect.seconds * (1 + effect.jitter * (2 * random.random() - 1))
     if deadline is not None:
         left = deadline - time.monotonic()

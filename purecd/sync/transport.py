@@ -10,7 +10,7 @@ import errno
 import select
 import socket
 import threading
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 from purecd.core.endpoints import Address
 
@@ -18,7 +18,7 @@ READ, WRITE = 1, 2
 
 _PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EWOULDBLOCK))
 RECEIVE_SIZE = 64 * 1024
-"""Octets read at once. Python allocates them for every read: 256 KiB cost 20 us more (benchmarks/get_vs_socket.py)."""
+"""Octets read at once. Python allocates them for each read; 256 KiB cost 20 us more by get_vs_socket.py."""
 CALM_BACKLOG = 64 * 1024
 """Octets that may wait for the socket before a link is not read any more."""
 
@@ -32,13 +32,13 @@ class Transport:
 
     def __init__(self, address: Address, user_timeout: float) -> None:
         self.address = address
-        self.sock: Optional[socket.socket] = None
+        self.sock: socket.socket | None = None
         self.connected = False
         self.backlog = b""
         self.closed = False
-        self.error: Optional[OSError] = None
+        self.error: OSError | None = None
         self._user_timeout = user_timeout
-        self._targets: List[Tuple[int, Any]] = []
+        self._targets: list[tuple[int, Any]] = []
         self._resolved = threading.Event()
         self.resolving = False
 
@@ -53,7 +53,9 @@ class Transport:
             literal = _literal(address.host, address.port)
             if literal is None:
                 self.resolving = True
-                threading.Thread(target=self._resolve, args=(wake,), daemon=True, name="purecd-resolve").start()
+                threading.Thread(
+                    target=self._resolve, args=(wake,), daemon=True, name="purecd-resolve"
+                ).start()
                 return
             self._targets = [literal]
         self._next_target()
@@ -128,7 +130,7 @@ class Transport:
         self.backlog = data[sent:] if sent < len(data) else b""
         return sent
 
-    def receive(self) -> Optional[bytes]:
+    def receive(self) -> bytes | None:
         """Bytes that are there, b"" at the end, None when there are none yet. Raises OSError."""
         assert self.sock is not None
         try:
@@ -151,7 +153,7 @@ class Transport:
         self._shut()
 
 
-def _literal(host: str, port: int) -> Optional[Tuple[int, Any]]:
+def _literal(host: str, port: int) -> tuple[int, Any] | None:
     """Family and target of an IP literal, None for a name."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
@@ -170,7 +172,7 @@ class Poller:
     """Waits until one of several sockets can be read or written."""
 
     def __init__(self) -> None:
-        self._wanted: Dict[int, int] = {}
+        self._wanted: dict[int, int] = {}
         self._poll = select.poll() if hasattr(select, "poll") else None
 
     def watch(self, fd: int, wanted: int) -> None:
@@ -187,11 +189,11 @@ class Poller:
         if self._wanted.pop(fd, None) is not None and self._poll is not None:
             self._poll.unregister(fd)
 
-    def known(self) -> List[int]:
+    def known(self) -> list[int]:
         """The descriptors waited for."""
         return list(self._wanted)
 
-    def wait(self, timeout: Optional[float]) -> List[int]:
+    def wait(self, timeout: float | None) -> list[int]:
         """Descriptors that are ready, also those with an error; empty when the time is over.
 
         Args:
