@@ -142,10 +142,13 @@ class Channel:
         """The deadline of a call passed."""
         if call.done:
             return
-        link = call.link
+        link: Link | None = call.link
         self._end(call, expired(call, link.name if link else "", self.endpoints.last_error()))
-        if link is None or link is not self.current:
-            return
+        if link is not None and self.current is link:
+            self._missed(link, call, now)
+
+    def _missed(self, link: Link, call: Call, now: float) -> None:
+        """A call on the current link got no answer in time: is the link to blame?"""
         if link.last_received <= call.sent_at:
             link.probe(now)
             self._dial(now)
