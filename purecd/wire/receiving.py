@@ -156,7 +156,8 @@ class ReceivingHalf(ConnectionState):
 
     def _deliver_data(self, stream: Stream, data: bytes, size: int, end_stream: bool) -> None:
         """Hand DATA over. size: octets that count for flow control, padding included."""
-        self._data_frames += 1
+        if data:
+            self._data_frames += 1
         window = self._receive_window
         window.left -= size
         if window.left < window.low:
@@ -186,7 +187,7 @@ class ReceivingHalf(ConnectionState):
         if flags & frames.PRIORITIZED:
             if len(payload) < 5:
                 raise ConnectionFault(
-                    frames.PROTOCOL_ERROR, "HEADERS too short for its priority (RFC 9113 §6.2)"
+                    frames.FRAME_SIZE_ERROR, "HEADERS too short for its priority (RFC 9113 §6.2)"
                 )
             payload = payload[5:]
         end_stream = flags & frames.END_STREAM == 1
@@ -262,12 +263,14 @@ class ReceivingHalf(ConnectionState):
             self._size_update = b"\x20"
         if self.goaway is None and self._next_id <= frames.MAX_STREAM_ID:
             self._limit = peer.max_concurrent_streams
+        # §6.5.3: at once, and so before DATA that only the new values allow: h2 as a server
+        # enforces them from the ACK on.
+        self.output.reply(frames.SETTINGS_ACK)
         sending = self._sending
         sending.max_frame_size = peer.max_frame_size
         if peer.initial_window_size != sending.initial:
             for stream in sending.set_initial(peer.initial_window_size, list(self._streams.values())):
                 self._list(stream)
-        self.output.reply(frames.SETTINGS_ACK)
         self.ready = True
 
     def _on_push_promise(self, flags: int, stream_id: int, payload: bytes, now: float) -> None:

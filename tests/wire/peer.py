@@ -18,7 +18,7 @@ END_STREAM, ACK, END_HEADERS, PADDED, PRIORITIZED = 1, 1, 4, 8, 0x20
 NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR = 0, 1, 3, 5, 6
 REFUSED_STREAM, CANCEL, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 7, 8, 9, 11
 
-REQUEST_BLOCK = b"\x83\x86\x04\x02/x"  # :method POST, :scheme http, :path /x
+REQUEST_BLOCK = b"\x83\x86\x04\x02/x\x01\x01a"  # :method POST, :scheme http, :path /x, :authority a
 
 
 class Frame(NamedTuple):

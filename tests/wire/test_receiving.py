@@ -1,0 +1,707 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames a server may send and must not send.
+
+Rows named by section are the client cases of h2spec (h2specd); rows H20.. are further
+malformed input. `CONN code`: GOAWAY and the end of the connection; `STREAM code`: RST_STREAM
+and the other calls go on; None: ignored.
+"""
+
+import time
+
+import pytest
+
+from purecd.errors import StatusCode
+from purecd.wire.headers import MAX_CONTINUATIONS
+from purecd.wire.http2 import Http2Connection
+
+from .peer import (
+    ACK,
+    CANCEL,
+    COMPRESSION_ERROR,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    ENHANCE_YOUR_CALM,
+    FLOW_CONTROL_ERROR,
+    FRAME_SIZE_ERROR,
+    GOAWAY,
+    HEADERS,
+    OK,
+    PADDED,
+    PING,
+    PRIORITIZED,
+    PRIORITY,
+    PROTOCOL_ERROR,
+    PUSH_PROMISE,
+    RESPONSE,
+    RST_STREAM,
+    SETTINGS,
+    STREAM_CLOSED,
+    WINDOW_UPDATE,
+    answer,
+    block,
+    connect,
+    data,
+    frame,
+    headers,
+    message,
+    sent,
+    setting,
+    start,
+    trailers,
+    u32,
+)
+
+
+def CONN(code):
+    return ("conn", code)
+
+
+def STREAM(code):
+    return ("stream", code)
+
+
+REPLY = data(1, message(b"reply"))
+HALF = RESPONSE[:10]
+REST = RESPONSE[10:]
+
+# The server's frames after SETTINGS, while stream 1 waits for its response.
+CASES = {
+    # 4.1
+    "4.1 unknown type": (frame(0xFF, 0, 0, b"x" * 8), None),
+    "4.1 undefined flags": (frame(PING, 0xFE & ~ACK, 0, b"x" * 8), None),
+    "4.1 reserved bit": (frame(PING, 0, 1 << 31, b"x" * 8), None),
+    # 4.2
+    "4.2 DATA of 2^14": (headers(1) + data(1, message(b"x" * 16_379)) + trailers(1), "ok"),
+    "4.2 DATA over 2^14": (headers(1) + data(1, bytes(16_385)), CONN(FRAME_SIZE_ERROR)),
+    "4.2 HEADERS over 2^14": (headers(1, bytes(16_385)), CONN(FRAME_SIZE_ERROR)),
+    # 4.3
+    "4.3 bad header block": (headers(1, b"\x40"), CONN(COMPRESSION_ERROR)),
+    # 5.1
+    "5.1 idle DATA": (data(3, b"x"), CONN(PROTOCOL_ERROR)),
+    "5.1 idle RST_STREAM": (frame(RST_STREAM, 0, 3, u32(8)), CONN(PROTOCOL_ERROR)),
+    "5.1 idle WINDOW_UPDATE": (frame(WINDOW_UPDATE, 0, 3, u32(1)), CONN(PROTOCOL_ERROR)),
+    "5.1 idle CONTINUATION": (frame(CONTINUATION, END_HEADERS, 3, OK), CONN(PROTOCOL_ERROR)),
+    "5.1 DATA after END_STREAM": (answer(1) + data(1, b"x"), STREAM(STREAM_CLOSED)),
+    "5.1 HEADERS after END_STREAM": (answer(1) + headers(1), STREAM(STREAM_CLOSED)),
+    "5.1 CONTINUATION after END_STREAM": (
+        answer(1) + frame(CONTINUATION, END_HEADERS, 1, OK),
+        CONN(PROTOCOL_ERROR),
+    ),
+    "5.1 DATA after RST_STREAM": (frame(RST_STREAM, 0, 1, u32(8)) + data(1, b"x"), STREAM(STREAM_CLOSED)),
+    "5.1 HEADERS after RST_STREAM": (frame(RST_STREAM, 0, 1, u32(8)) + headers(1), STREAM(STREAM_CLOSED)),
+    "5.1 CONTINUATION after RST_STREAM": (
+        frame(RST_STREAM, 0, 1, u32(8)) + frame(CONTINUATION, END_HEADERS, 1, OK),
+        CONN(PROTOCOL_ERROR),
+    ),
+    # 5.1.1
+    "5.1.1 even id": (headers(2), CONN(PROTOCOL_ERROR)),
+    "5.1.1 HEADERS on idle": (headers(101), CONN(PROTOCOL_ERROR)),
+    # 5.4.1
+    "5.4.1 invalid PING": (frame(PING, 0, 3, b"x" * 8), CONN(PROTOCOL_ERROR)),
+    # 5.5
+    "5.5 extension": (frame(0x20, 0xFF, 5, b"abc"), None),
+    "5.5 extension in header block": (
+        frame(HEADERS, 0, 1, HALF) + frame(0x20, 0, 1, b"abc") + frame(CONTINUATION, END_HEADERS, 1, REST),
+        CONN(PROTOCOL_ERROR),
+    ),
+    # 6.1
+    "6.1 DATA on stream 0": (data(0, b"x"), CONN(PROTOCOL_ERROR)),
+    "6.1 invalid padding": (headers(1) + frame(DATA, PADDED, 1, b"\x06abcde"), CONN(PROTOCOL_ERROR)),
+    "6.1 no pad length": (headers(1) + frame(DATA, PADDED, 1), CONN(PROTOCOL_ERROR)),
+    # 6.2
+    "6.2 PRIORITY in header block": (
+        frame(HEADERS, 0, 1, HALF) + frame(PRIORITY, 0, 1, bytes(5)),
+        CONN(PROTOCOL_ERROR),
+    ),
+    "6.2 HEADERS in header block": (frame(HEADERS, 0, 1, HALF) + headers(1), CONN(PROTOCOL_ERROR)),
+    "6.2 HEADERS on stream 0": (headers(0), CONN(PROTOCOL_ERROR)),
+    "6.2 invalid padding": (
+        frame(HEADERS, END_HEADERS | PADDED, 1, b"\xff" + RESPONSE),
+        CONN(PROTOCOL_ERROR),
+    ),
+    "6.2 too short for priority": (
+        frame(HEADERS, END_HEADERS | PRIORITIZED, 1, b"abcd"),
+        CONN(FRAME_SIZE_ERROR),
+    ),
+    # 6.3
+    "6.3 PRIORITY on stream 0": (frame(PRIORITY, 0, 0, bytes(5)), CONN(PROTOCOL_ERROR)),
+    "6.3 PRIORITY of 4 octets": (frame(PRIORITY, 0, 1, bytes(4)), STREAM(FRAME_SIZE_ERROR)),
+    "6.3 PRIORITY on idle": (frame(PRIORITY, 0, 9, bytes(5)), None),
+    # 6.4
+    "6.4 RST_STREAM on stream 0": (frame(RST_STREAM, 0, 0, u32(8)), CONN(PROTOCOL_ERROR)),
+    "6.4 RST_STREAM on idle": (frame(RST_STREAM, 0, 5, u32(8)), CONN(PROTOCOL_ERROR)),
+    "6.4 RST_STREAM of 3 octets": (frame(RST_STREAM, 0, 1, b"abc"), CONN(FRAME_SIZE_ERROR)),
+    # 6.5
+    "6.5 ACK with payload": (frame(SETTINGS, ACK, 0, setting(3, 1)), CONN(FRAME_SIZE_ERROR)),
+    "6.5 SETTINGS on stream": (frame(SETTINGS, 0, 1, setting(3, 1)), CONN(PROTOCOL_ERROR)),
+    "6.5 SETTINGS of 3 octets": (frame(SETTINGS, 0, 0, b"abc"), CONN(FRAME_SIZE_ERROR)),
+    # 6.5.2
+    "6.5.2 ENABLE_PUSH 2": (frame(SETTINGS, 0, 0, setting(2, 2)), CONN(PROTOCOL_ERROR)),
+    "6.5.2 INITIAL_WINDOW_SIZE 2^31": (
+        frame(SETTINGS, 0, 0, setting(4, 1 << 31)),
+        CONN(FLOW_CONTROL_ERROR),
+    ),
+    "6.5.2 MAX_FRAME_SIZE small": (frame(SETTINGS, 0, 0, setting(5, 16_383)), CONN(PROTOCOL_ERROR)),
+    "6.5.2 MAX_FRAME_SIZE 0": (frame(SETTINGS, 0, 0, setting(5, 0)), CONN(PROTOCOL_ERROR)),
+    "6.5.2 MAX_FRAME_SIZE large": (frame(SETTINGS, 0, 0, setting(5, 1 << 24)), CONN(PROTOCOL_ERROR)),
+    "6.5.2 unknown id": (frame(SETTINGS, 0, 0, setting(0xFF, 1)), None),
+    # 6.7
+    "6.7 PING ACK": (frame(PING, ACK, 0, b"x" * 8), None),
+    "6.7 PING on stream": (frame(PING, 0, 1, b"x" * 8), CONN(PROTOCOL_ERROR)),
+    "6.7 PING of 6 octets": (frame(PING, 0, 0, b"x" * 6), CONN(FRAME_SIZE_ERROR)),
+    # 6.8
+    "6.8 GOAWAY on stream": (frame(GOAWAY, 0, 1, u32(1) + u32(0)), CONN(PROTOCOL_ERROR)),
+    "6.8 GOAWAY of 7 octets": (frame(GOAWAY, 0, 0, b"x" * 7), CONN(FRAME_SIZE_ERROR)),
+    # 6.9
+    "6.9 increment 0": (frame(WINDOW_UPDATE, 0, 0, u32(0)), CONN(PROTOCOL_ERROR)),
+    "6.9 increment 0 on stream": (frame(WINDOW_UPDATE, 0, 1, u32(0)), STREAM(PROTOCOL_ERROR)),
+    "6.9 WINDOW_UPDATE of 3 octets": (frame(WINDOW_UPDATE, 0, 0, b"abc"), CONN(FRAME_SIZE_ERROR)),
+    # 6.9.1
+    "6.9.1 connection window over 2^31-1": (
+        frame(WINDOW_UPDATE, 0, 0, u32(2**31 - 1)),
+        CONN(FLOW_CONTROL_ERROR),
+    ),
+    "6.9.1 stream window over 2^31-1": (
+        frame(WINDOW_UPDATE, 0, 1, u32(2**31 - 1)),
+        STREAM(FLOW_CONTROL_ERROR),
+    ),
+    # 6.10
+    "6.10 several CONTINUATION": (
+        frame(HEADERS, 0, 1, HALF)
+        + frame(CONTINUATION, 0, 1, REST[:5])
+        + frame(CONTINUATION, END_HEADERS, 1, REST[5:])
+        + REPLY
+        + trailers(1),
+        "ok",
+    ),
+    "6.10 other frame in between": (
+        frame(HEADERS, 0, 1, HALF) + frame(CONTINUATION, 0, 1, REST) + REPLY,
+        CONN(PROTOCOL_ERROR),
+    ),
+    "6.10 CONTINUATION on stream 0": (
+        frame(HEADERS, 0, 1, HALF) + frame(CONTINUATION, END_HEADERS, 0, REST),
+        CONN(PROTOCOL_ERROR),
+    ),
+    "6.10 after END_HEADERS": (headers(1) + frame(CONTINUATION, END_HEADERS, 1, OK), CONN(PROTOCOL_ERROR)),
+    "6.10 after CONTINUATION with END_HEADERS": (
+        frame(HEADERS, 0, 1, HALF)
+        + frame(CONTINUATION, END_HEADERS, 1, REST)
+        + frame(CONTINUATION, END_HEADERS, 1, OK),
+        CONN(PROTOCOL_ERROR),
+    ),
+    "6.10 after DATA": (headers(1) + REPLY + frame(CONTINUATION, END_HEADERS, 1, OK), CONN(PROTOCOL_ERROR)),
+    # Further malformed input.
+    "H26 undecodable on a closed stream": (answer(1) + headers(1, b"\x80"), CONN(COMPRESSION_ERROR)),
+    "H28 four times the header limit": (
+        frame(HEADERS, 0, 1, block(*[("a", "x" * 1000)] * 16))
+        + frame(CONTINUATION, 0, 1, block(*[("a", "x" * 1000)] * 16)) * 15
+        + frame(CONTINUATION, END_HEADERS, 1, block(*[("a", "x" * 1000)] * 16)),
+        CONN(ENHANCE_YOUR_CALM),
+    ),
+    "H30 PUSH_PROMISE": (
+        frame(PUSH_PROMISE, END_HEADERS, 1, u32(2) + b"\x82"),
+        CONN(PROTOCOL_ERROR),
+    ),
+    "H31 ENABLE_PUSH 1": (frame(SETTINGS, 0, 0, setting(2, 1)), CONN(PROTOCOL_ERROR)),
+    "H31 2400 settings": (frame(SETTINGS, 0, 0, setting(3, 1) * 2400), CONN(ENHANCE_YOUR_CALM)),
+    "H31 windows raised over 2^31-1": (
+        frame(WINDOW_UPDATE, 0, 1, u32(2**31 - 1 - 65_535)) + frame(SETTINGS, 0, 0, setting(4, 131_070)),
+        CONN(FLOW_CONTROL_ERROR),
+    ),
+    "H32 GOAWAY raises the last stream": (
+        frame(GOAWAY, 0, 0, u32(1) + u32(0)) + frame(GOAWAY, 0, 0, u32(3) + u32(0)),
+        CONN(PROTOCOL_ERROR),
+    ),
+    "H32 GOAWAY with an even id": (frame(GOAWAY, 0, 0, u32(2) + u32(0)), CONN(PROTOCOL_ERROR)),
+    "H33 RST_STREAM twice": (answer(1) + frame(RST_STREAM, 0, 1, u32(0)) * 2, "ok"),
+    "H34 WINDOW_UPDATE on a closed stream": (answer(1) + frame(WINDOW_UPDATE, 0, 1, u32(5)), "ok"),
+    "D7 endless CONTINUATION": (
+        frame(HEADERS, 0, 1, HALF) + frame(CONTINUATION, 0, 1) * (MAX_CONTINUATIONS + 1),
+        CONN(ENHANCE_YOUR_CALM),
+    ),
+    "D7 as many CONTINUATION as allowed": (
+        frame(HEADERS, 0, 1, HALF)
+        + frame(CONTINUATION, 0, 1) * (MAX_CONTINUATIONS - 1)
+        + frame(CONTINUATION, END_HEADERS, 1, REST)
+        + REPLY
+        + trailers(1),
+        "ok",
+    ),
+    "padded, prioritised HEADERS": (
+        frame(HEADERS, END_HEADERS | PADDED | PRIORITIZED, 1, b"\x03" + bytes(5) + RESPONSE + bytes(3))
+        + REPLY
+        + trailers(1),
+        "ok",
+    ),
+}
+
+
+def run(octets, cut):
+    conn = connect()
+    stream = start(conn)
+    sent(conn)
+    for at in range(0, len(octets), cut):
+        conn.receive_data(octets[at : at + cut])
+    return conn, stream
+
+
+@pytest.mark.parametrize("cut", [1 << 20, 1], ids=["whole", "octets"])
+@pytest.mark.parametrize("name", CASES)
+def test_client_cases(name, cut):
+    octets, expected = CASES[name]
+    conn, stream = run(octets, cut)
+    if expected is None or expected == "ok":
+        check_goes_on(conn, stream, finished=expected == "ok")
+    elif expected[0] == "conn":
+        check_connection_ended(conn, stream, expected[1])
+    else:
+        check_stream_reset(conn, stream, expected[1])
+
+
+def check_goes_on(conn, stream, finished):
+    frames = sent(conn)
+    assert not [one for one in frames if one.kind in (RST_STREAM, GOAWAY)]
+    if not finished:
+        conn.receive_data(answer(1))
+    assert stream.status == (0, "", "trailers")
+    assert not conn.closed
+
+
+def check_connection_ended(conn, stream, code):
+    assert conn.closed
+    assert conn.error is not None
+    assert conn.reason == conn.error.message
+    goaway = sent(conn)[-1]
+    assert goaway == (GOAWAY, 0, 0, u32(0) + u32(code))
+    if stream.status.source == "lost":
+        assert stream.status == (StatusCode.UNAVAILABLE, conn.reason, "lost")
+    assert conn.available_streams() == 0
+    conn.receive_data(frame(PING, 0, 0, b"x" * 8))
+    assert conn.data_to_send() == b""
+
+
+def check_stream_reset(conn, stream, code):
+    resets = [one for one in sent(conn) if one.kind == RST_STREAM]
+    assert resets == [(RST_STREAM, 0, 1, u32(code))]
+    assert stream.status is not None
+    if code != STREAM_CLOSED:
+        assert stream.status.code == StatusCode.INTERNAL
+        assert stream.status.source == "protocol"
+    # The connection and its header table are still good.
+    other = start(conn)
+    conn.receive_data(answer(3))
+    assert other.status == (0, "", "trailers")
+    assert conn.error is None
+
+
+# 3.4: how a connection begins.
+
+
+@pytest.mark.parametrize("cut", [1 << 20, 1], ids=["whole", "octets"])
+@pytest.mark.parametrize(
+    "octets, hint",
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "an HTTP/1 server?"),
+        (b"\x15\x03\x01\x00\x02\x02\x46", "a TLS port?"),
+        (b"\x16\x03\x03\x00\x10", "a TLS port?"),
+        (b"SSH-2.0-x\r\n", "not an HTTP/2 server"),
+        (frame(PING, 0, 0, b"x" * 8), "first frame is PING"),
+        (frame(SETTINGS, ACK, 0), "first frame is SETTINGS"),
+        (frame(0x99, 0, 0), "first frame is frame of type 0x99"),
+    ],
+)
+def test_what_is_not_http2(octets, hint, cut):
+    # H20.
+    conn = Http2Connection()
+    conn.data_to_send()
+    for at in range(0, len(octets), cut):
+        conn.receive_data(octets[at : at + cut])
+    assert hint in conn.error.message
+    assert "3.4" in conn.error.message
+    assert sent(conn)[-1] == (GOAWAY, 0, 0, u32(0) + u32(PROTOCOL_ERROR))
+
+
+def test_silence_before_settings():
+    conn = Http2Connection()
+    conn.receive_data(b"")
+    assert not conn.ready
+    assert conn.available_streams() == 0
+    conn.receive_eof("connection closed by the server")
+    assert conn.closed
+    assert conn.reason == "connection closed by the server before the server's SETTINGS"
+
+
+# Replies.
+
+
+def test_settings_are_acknowledged():
+    # 6.5.3.
+    conn = connect()
+    conn.receive_data(frame(SETTINGS, 0, 0, setting(3, 5)))
+    assert sent(conn) == [(SETTINGS, ACK, 0, b"")]
+    conn.receive_data(frame(SETTINGS, ACK, 0))
+    assert sent(conn) == []
+
+
+def test_ping_is_answered_with_its_payload():
+    conn = connect()
+    conn.receive_data(frame(PING, 0, 0, b"12345678"))
+    assert sent(conn) == [(PING, ACK, 0, b"12345678")]
+    conn.receive_data(frame(PING, ACK, 0, b"12345678"))
+    assert sent(conn) == []
+    assert conn.pings == 0
+
+
+def test_pings_around_a_whole_call():
+    # G5.
+    conn = connect()
+    stream = start(conn)
+    sent(conn)
+    one = frame(PING, 0, 0, b"12345678")
+    conn.receive_data(one + headers(1) + one + REPLY + one + trailers(1) + one)
+    assert [reply.kind for reply in sent(conn)] == [PING] * 4
+    assert stream.status.code == 0
+
+
+# Flow control of what is received.
+
+
+def test_data_over_the_stream_window():
+    # H23, RFC 9113 §6.9.1.
+    conn = connect(stream_window=65_535)
+    stream = start(conn, manual_window=True, unary=False)
+    sent(conn)
+    conn.receive_data(headers(1) + data(1, message(b"x" * 16_000)) * 4)
+    assert stream.status is None
+    conn.receive_data(data(1, b"x" * 1_516))
+    assert stream.status.source == "protocol"
+    assert sent(conn)[-1] == (RST_STREAM, 0, 1, u32(FLOW_CONTROL_ERROR))
+    assert conn.error is None
+
+
+def test_padding_counts_for_the_window():
+    conn = connect(stream_window=65_535)
+    stream = start(conn, manual_window=True, unary=False)
+    sent(conn)
+    padded = frame(DATA, PADDED, 1, b"\xff" + bytes(255))
+    conn.receive_data(headers(1) + padded * 255)
+    assert stream.receive_window == 65_535 - 255 * 256
+    # It comes back with the next message consumed.
+    conn.consume(stream, 0)
+    assert sent(conn)[-1] == (WINDOW_UPDATE, 0, 1, u32(255 * 256))
+
+
+def test_windows_are_returned_at_half():
+    conn = connect(stream_window=100_000, connection_window=200_000)
+    stream = start(conn, unary=False)
+    sent(conn)
+    conn.receive_data(headers(1) + data(1, message(b"x" * 9_995)) * 5)
+    assert sent(conn) == []
+    conn.receive_data(data(1, message(b"x" * 9_995)))
+    assert sent(conn) == [(WINDOW_UPDATE, 0, 1, u32(60_000))]
+    conn.receive_data(data(1, message(b"x" * 9_995)) * 5)
+    assert (WINDOW_UPDATE, 0, 0, u32(110_000)) in sent(conn)
+    assert len(stream.messages) == 11
+
+
+def test_ended_stream_gets_no_window_update():
+    conn = connect(stream_window=65_535)
+    stream = start(conn, end_stream=False, unary=False)
+    sent(conn)
+    conn.receive_data(headers(1) + data(1, bytes(16_384)) * 2 + data(1, bytes(100), True))
+    assert [one.kind for one in sent(conn)] == [RST_STREAM]
+    assert stream.status.code == StatusCode.INTERNAL
+
+
+def test_data_on_closed_streams_still_counts_for_the_connection():
+    # H5: or the window would leak away.
+    conn = connect(connection_window=65_535)
+    stream = start(conn)
+    conn.reset_stream(stream)
+    sent(conn)
+    conn.receive_data(data(1, bytes(16_000)) * 3)
+    assert sent(conn) == [(WINDOW_UPDATE, 0, 0, u32(48_000))]
+
+
+def test_data_over_the_connection_window():
+    # The client acknowledges on receipt, so only an error in the account can show this.
+    conn = connect(connection_window=65_535)
+    conn._receive_window.left = 10
+    stream = start(conn)
+    conn.receive_data(headers(1) + data(1, bytes(11)))
+    assert conn.error is not None
+    assert sent(conn)[-1].payload == u32(0) + u32(FLOW_CONTROL_ERROR)
+    assert stream.status.code == StatusCode.UNAVAILABLE
+
+
+def test_empty_data_is_harmless():
+    conn = connect()
+    stream = start(conn)
+    conn.receive_data(headers(1) + data(1, b"") * 10 + REPLY + data(1, b"") + trailers(1))
+    assert stream.status.code == 0
+
+
+# SETTINGS in force.
+
+
+def test_header_table_limit_is_obeyed():
+    # RFC 7541 §4.2: the next block begins with a size update; ours goes to 0 once for all.
+    conn = connect((1, 4096))
+    start(conn)
+    assert sent(conn)[0].payload[:1] == b"\x83"
+    conn.receive_data(frame(SETTINGS, 0, 0, setting(1, 100)))
+    start(conn)
+    start(conn)
+    blocks = [one.payload[:2] for one in sent(conn) if one.kind == HEADERS]
+    assert blocks == [b"\x20\x83", b"\x83\x86"]
+    conn.receive_data(frame(SETTINGS, 0, 0, setting(1, 0) + setting(1, 4096)))
+    start(conn)
+    assert [one.payload[:2] for one in sent(conn) if one.kind == HEADERS] == [b"\x83\x86"]
+
+
+def test_concurrency_limit_changes_in_flight():
+    # H31.
+    conn = connect((3, 3))
+    assert conn.available_streams() == 3
+    start(conn)
+    start(conn)
+    assert conn.available_streams() == 1
+    conn.receive_data(frame(SETTINGS, 0, 0, setting(3, 1)))
+    assert conn.available_streams() == 0
+    conn.receive_data(answer(1))
+    assert conn.available_streams() == 0
+    conn.receive_data(answer(3))
+    assert conn.available_streams() == 1
+    conn.receive_data(frame(SETTINGS, 0, 0, setting(3, 0)))
+    assert conn.available_streams() == 0
+
+
+def test_initial_window_change_mid_body():
+    # H31, RFC 9113 §6.9.2.
+    conn = connect()
+    stream = start(conn, b"x" * 99_995)
+    sent(conn)
+    conn.receive_data(frame(WINDOW_UPDATE, 0, 0, u32(100_000)))
+    conn.receive_data(frame(SETTINGS, 0, 0, setting(4, 0)))
+    assert stream.send_window == -65_535
+    conn.receive_data(frame(WINDOW_UPDATE, 0, 1, u32(65_535)))
+    assert [one for one in sent(conn) if one.kind == DATA] == []
+    conn.receive_data(frame(SETTINGS, 0, 0, setting(4, 34_465)))
+    assert sum([len(one.payload) for one in sent(conn) if one.kind == DATA]) == 34_465
+    assert stream.request_left
+
+
+def test_acknowledgement_precedes_data_that_the_new_settings_allow():
+    # RFC 9113 §6.5.3.
+    conn = connect((4, 0))
+    start(conn, b"abc")
+    sent(conn)
+    conn.receive_data(frame(SETTINGS, 0, 0, setting(4, 100)))
+    assert [one.kind for one in sent(conn)] == [SETTINGS, DATA]
+
+
+def test_larger_frames_are_used():
+    conn = connect((5, 1 << 20), (4, 1 << 20))
+    conn.receive_data(frame(WINDOW_UPDATE, 0, 0, u32(1 << 20)))
+    start(conn, b"x" * 500_000)
+    frames = sent(conn)
+    assert [len(one.payload) for one in frames if one.kind == DATA] == [500_005]
+
+
+# GOAWAY.
+
+
+def goaway(last, code=0, debug=b""):
+    return frame(GOAWAY, 0, 0, u32(last) + u32(code) + debug)
+
+
+def test_graceful_stop_of_etcd():
+    # K1: GOAWAY(2^31-1), PING, then GOAWAY(last).
+    conn = connect()
+    first, second = start(conn), start(conn)
+    sent(conn)
+    conn.receive_data(goaway(2**31 - 1, 0, b"graceful_stop") + frame(PING, 0, 0, b"12345678"))
+    assert sent(conn) == [(PING, ACK, 0, b"12345678")]
+    assert conn.available_streams() == 0
+    assert conn.goaway == (2**31 - 1, 0, b"graceful_stop")
+    conn.receive_data(goaway(1))
+    assert second.unprocessed
+    assert second.status.source == "unprocessed"
+    assert not second.refused_connection
+    assert first.status is None
+    assert not conn.closed
+    conn.receive_data(answer(1))
+    assert first.status.code == 0
+    assert conn.closed
+    assert conn.error is None
+
+
+def test_goaway_without_streams_closes():
+    conn = connect()
+    conn.receive_data(goaway(0))
+    assert conn.closed
+    assert conn.error is None
+
+
+def test_goaway_lowers_twice():
+    conn = connect()
+    streams = [start(conn) for _ in range(3)]
+    conn.receive_data(goaway(5) + goaway(3) + goaway(3) + goaway(1))
+    assert [stream.unprocessed for stream in streams] == [False, True, True]
+
+
+def test_settings_after_goaway_open_nothing():
+    conn = connect()
+    start(conn)
+    conn.receive_data(goaway(1) + frame(SETTINGS, 0, 0, setting(3, 100)))
+    assert conn.available_streams() == 0
+    with pytest.raises(RuntimeError):
+        start(conn)
+
+
+@pytest.mark.parametrize("code, refused", [(0, False), (ENHANCE_YOUR_CALM, True)])
+def test_first_stream_refused(code, refused):
+    # E5.
+    conn = connect()
+    first, second = start(conn), start(conn)
+    conn.receive_data(goaway(0, code, b"too_many_pings"))
+    assert first.unprocessed
+    assert second.unprocessed
+    assert first.refused_connection is refused
+    assert not second.refused_connection
+    assert conn.closed
+
+
+def test_goaway_then_end_of_file():
+    conn = connect()
+    stream = start(conn)
+    conn.receive_data(goaway(1, ENHANCE_YOUR_CALM, b"too_many_pings"))
+    conn.receive_eof("end of file")
+    assert not stream.unprocessed
+    assert stream.status.source == "lost"
+    expected = "end of file, received prior goaway: code: ENHANCE_YOUR_CALM, debug data: 'too_many_pings'"
+    assert stream.status.message == expected
+
+
+def test_debug_data_is_cut():
+    conn = connect()
+    start(conn)
+    conn.receive_data(goaway(1, 0, b"x" * 10_000))
+    assert len(conn.goaway.debug) == 1024
+
+
+# Ends.
+
+
+def test_every_cut_of_an_exchange_is_lost_unless_complete():
+    # H35: never OK before the last octet of the trailers.
+    whole = headers(1) + data(1, message(b"reply")) + trailers(1)
+    for size in range(len(whole) + 1):
+        conn = connect()
+        stream = start(conn)
+        sent(conn)
+        conn.receive_data(whole[:size])
+        conn.receive_eof("end of file")
+        assert stream.status.source == ("lost" if size < len(whole) else "trailers")
+        assert (stream.status.code == 0) is (size == len(whole))
+        assert not stream.unprocessed
+
+
+def test_frames_on_a_stream_we_reset_are_discarded():
+    # RFC 9113 §5.1; the header table stays in step (D10).
+    conn = connect()
+    stream, other = start(conn), start(conn)
+    conn.reset_stream(stream)
+    assert sent(conn)[-1] == (RST_STREAM, 0, 1, u32(CANCEL))
+    entry = b"\x88\x40\x0ccontent-type\x10application/grpc"
+    conn.receive_data(headers(1, entry) + REPLY + trailers(1))
+    assert sent(conn) == []
+    assert stream.status is None
+    conn.receive_data(headers(3, b"\x88\xbe") + data(3, message(b"x")) + trailers(3))
+    assert other.status.code == 0
+
+
+def test_closed_streams_meet_one_reset_each():
+    # D2.
+    conn = connect()
+    start(conn)
+    conn.receive_data(answer(1))
+    sent(conn)
+    conn.receive_data(REPLY * 50 + headers(1) * 50)
+    assert sent(conn) == [(RST_STREAM, 0, 1, u32(STREAM_CLOSED))]
+
+
+# Budget of frames that advance nothing.
+
+
+@pytest.mark.parametrize(
+    "useless",
+    [
+        frame(PING, 0, 0, b"x" * 8),
+        frame(SETTINGS, 0, 0),
+        frame(PRIORITY, 0, 1, bytes(5)),
+        frame(0x77, 0, 0, b"x"),
+        frame(WINDOW_UPDATE, 0, 0, u32(1)),
+        data(1, b""),
+    ],
+    ids=["PING", "SETTINGS", "PRIORITY", "unknown", "WINDOW_UPDATE", "empty DATA"],
+)
+def test_floods_end_the_connection(useless):
+    # D1, D4.
+    conn = connect()
+    start(conn)
+    conn.receive_data(headers(1))
+    sent(conn)
+    for _ in range(11):
+        conn.receive_data(useless * 1000, now=5.0)
+        conn.data_written(len(conn.data_to_send()))
+    # Five seconds since the start of the clock and a stream with HEADERS earn a little.
+    for _ in range(6):
+        conn.receive_data(useless * 1000, now=5.0)
+    assert conn.error is not None
+    assert "advance no stream" in conn.error.message
+
+
+def test_progress_refills_the_budget():
+    # K6: etcd sends a PING and a WINDOW_UPDATE with every reply.
+    conn = connect()
+    for number in range(3_400):
+        stream = start(conn)
+        noise = frame(WINDOW_UPDATE, 0, 0, u32(12)) * 2 + frame(PING, 0, 0, b"x" * 8)
+        conn.receive_data(noise + answer(number * 2 + 1))
+        conn.data_written(len(conn.data_to_send()))
+        conn.active.clear()
+        assert stream.status.code == 0
+    assert conn.error is None
+
+
+def test_time_refills_the_budget():
+    # A watch that sees no event for a day, pinged every ten seconds, frequent pings included.
+    conn = connect()
+    start(conn)
+    for second in range(0, 60_000, 2):
+        conn.receive_data(frame(PING, 0, 0, b"x" * 8), now=float(second))
+        conn.data_written(len(conn.data_to_send()))
+    assert conn.error is None
+
+
+def test_end_stream_bit_is_not_confused_with_ack():
+    assert END_STREAM == ACK == 1
+    conn = connect()
+    conn.receive_data(frame(PING, END_STREAM, 0, b"x" * 8))
+    assert sent(conn) == []
+
+
+def test_sixteen_kilobytes_octet_by_octet_are_quick():
+    # The rest of a frame is not copied again for every octet.
+    conn = connect()
+    stream = start(conn)
+    conn.receive_data(headers(1))
+    octets = data(1, message(b"x" * 16_379))
+    started = time.process_time()
+    for at in range(len(octets)):
+        conn.receive_data(octets[at : at + 1])
+    assert time.process_time() - started < 1.0
+    assert stream.messages[0] == b"x" * 16_379
