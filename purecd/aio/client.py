@@ -59,8 +59,7 @@ class AsyncClient(Front, AsyncCommands):
     async def close(self) -> None:
         """End everything the client has open; may be called more than once, from any thread."""
         self._closed = True
-        drivers, self._drivers = self._drivers, {}
-        for driver in drivers.values():
+        for driver in list(self._drivers.values()):  # they stay: handles may still be closed
             if not driver.loop.is_closed():
                 await driver.close()
 

@@ -57,9 +57,9 @@ def stream_error(stream: Any) -> EtcdError:
         return error
     if source == "lost":
         return errors.Unavailable(message, maybe_applied=True)
-    if source == "protocol":
+    if source == "protocol" and code != StatusCode.RESOURCE_EXHAUSTED:
         return errors.ProtocolError(message, code=_code(code), maybe_applied=True)
-    if source == "local":
+    if source in ("protocol", "local"):
         return errors.MessageTooLarge(message, maybe_applied=True)
     return _by_code(code, message)
 

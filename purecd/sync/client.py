@@ -63,8 +63,8 @@ class Client(Front, Commands):
         """End everything the client has open; may be called more than once, from any thread."""
         with self._lock:
             self._closed = True
-            drivers, self._drivers = self._drivers, {}
-        for driver in drivers.values():
+            drivers = list(self._drivers.values())  # they stay: handles may still be closed
+        for driver in drivers:
             driver.close()
 
     # What operations are run on.

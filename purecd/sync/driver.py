@@ -112,8 +112,7 @@ class Driver:
         waiter = request.waiter = Waiter()
         with self._state:
             self.channel.refresh(request, time.monotonic())
-            if request.done:
-                self._announce()
+            self._changed()
         link = request.call.link
         if not request.done:
             if link is not None and link.state is not LinkState.CLOSED:
@@ -128,7 +127,7 @@ class Driver:
         """End a call from this side; the connection stays."""
         with self._state:
             how(call, *when)
-            self._announce()
+            self._changed()
         if call.link is not None and call.link.state is not LinkState.CLOSED:
             self._flush(call.link)
 
@@ -138,14 +137,14 @@ class Driver:
         """Begin a source."""
         with self._state:
             self.channel.attach(source, time.monotonic())
-            self._announce()
+            self._changed()
         self._push()
 
     def detach(self, source: Any) -> None:
         """End a source."""
         with self._state:
             self.channel.detach(source, time.monotonic())
-            self._announce()
+            self._changed()
         self._push()
 
     def next(self, source: Any, deadline: float | None) -> Any:
@@ -174,7 +173,7 @@ class Driver:
         """Ask for progress on the watchers of a kind."""
         with self._state:
             self.channel.request_progress(require_leader, time.monotonic())
-            self._announce()
+            self._changed()
         self._push()
 
     def _push(self) -> None:
@@ -403,10 +402,7 @@ class Driver:
         error.__cause__ = cause
         with self._state:
             self.channel.link_lost(link, error, time.monotonic())
-            self._announce()
-        if not self._lead.locked():
-            return
-        self._wake()
+            self._changed()
 
     def _catch_up(self, now: float) -> None:
         """Take in what arrived while nobody read, so that a closed connection is noticed first."""
@@ -435,6 +431,12 @@ class Driver:
                 waiter = item.waiter
                 if waiter is not None and not waiter.fired:
                     waiter.fire()
+
+    def _changed(self) -> None:
+        """Somebody else than the lead changed something: the lead must look again too; `_state` is held."""
+        self._announce()
+        if self._lead.locked():
+            self._wake()
 
     def _tell_notes(self) -> None:
         with self._state:
