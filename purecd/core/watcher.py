@@ -197,6 +197,15 @@ class Watcher:
         events = [each for each in response.events if each.kv.mod_revision >= floor]
         return response._replace(events=events) if events else None
 
+    def resumed(self, start_revision: int) -> None:
+        """A server sends events from `start_revision` on, 0 for those from now on."""
+        self.floor = max(self.floor, start_revision)
+        # A watch from "now" resumes at the created revision, of which older servers send the event that
+        # came before the watch. Progress that was delivered meanwhile has settled that it is not wanted.
+        from_now = self.created and not self.request.start_revision
+        if from_now and start_revision == self.created_revision <= self.bookmark:
+            self.floor = max(self.floor, start_revision + 1)
+
     @property
     def seen_revision(self) -> int:
         """The highest revision that the store certainly had; 0 while only one was asked for."""

@@ -208,7 +208,7 @@ class MuxStream:
         watcher.state = State.ACTIVE
         watcher.watch_id = response.watch_id
         watcher.tries = watcher.transients = 0
-        watcher.floor = max(watcher.floor, create.start_revision)
+        watcher.resumed(create.start_revision)
         # Progress that was requested before this create may overtake the history it asked for.
         overtaken = create.start_revision and create.after_progress
         watcher.progress_floor = response.header.revision + (1 if overtaken else 0)

@@ -402,7 +402,6 @@ class World:
 
     def _do(self, action: Any) -> None:
         if isinstance(action, wanted.OpenStream):
-            assert not action.stream.closed
             assert action.stream.link.alive, "a stream is opened on a lost link"
             self.opened.append(action.stream)
             server = ServerStream(action.stream.link.member, action.stream.link.token)
