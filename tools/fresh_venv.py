@@ -28,7 +28,8 @@ def main() -> int:
     options = parser.parse_args()
     python = options.folder / "bin" / "python"
     if not python.exists():
-        venv.create(options.folder, with_pip=True)
+        # Links, as `python -m venv` makes them: without, Debian's PyPy copies all of /usr/lib.
+        venv.create(options.folder, symlinks=True, with_pip=True)
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "--upgrade", "pip>=25.1"], check=True)  # 25.1 knows --group
     wanted = ["--editable", f"{ROOT}[etcd]"]

@@ -130,8 +130,9 @@ class EtcdCluster:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and hasattr(error, "add_note"):  # Python 3.11
-            error.add_note("etcd's logs: " + ", ".join(str(member.log_path) for member in self.members))
+        add_note = getattr(error, "add_note", None)  # from Python 3.11 on
+        if add_note is not None:
+            add_note("etcd's logs: " + ", ".join(str(member.log_path) for member in self.members))
         self.close(keep_log=error is not None)
 
     def _introduce(self) -> None:

@@ -270,8 +270,9 @@ class EtcdServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and hasattr(error, "add_note"):  # Python 3.11
-            error.add_note(f"etcd's log: {self.log_path}")
+        add_note = getattr(error, "add_note", None)  # from Python 3.11 on
+        if add_note is not None:
+            add_note(f"etcd's log: {self.log_path}")
         self.close(keep_log=error is not None)
 
     # --- what it says ---

@@ -183,6 +183,8 @@ class FaultProxy:
     ) -> None:
         self._do(self._stop)
         self._thread.join()
+        self._wake_in.close()
+        self._wake_out.close()
 
     # --- commands ---
 
@@ -412,5 +414,3 @@ class FaultProxy:
         for end in self._ended:
             end.close()
         self._unlisten()
-        self._wake_in.close()
-        self._wake_out.close()
