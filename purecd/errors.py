@@ -14,6 +14,7 @@
     ├── ProtocolError            the peer broke HTTP/2 or gRPC
     ├── MessageTooLarge          a message is over a limit of this client
     ├── ClusterMismatch          an endpoint belongs to another cluster
+    ├── OldCluster               a member is older than the client was told to accept
     └── LeaseLost                a lease being kept alive expired or was revoked
 
 The server identifies an error by its message text only: codes differ between releases and get
@@ -162,6 +163,10 @@ class MessageTooLarge(EtcdError, code=StatusCode.RESOURCE_EXHAUSTED):
 
 class ClusterMismatch(EtcdError):
     """An endpoint answered for another cluster than the one this client is bound to."""
+
+
+class OldCluster(EtcdError):
+    """A member is older than the client was told to accept."""
 
 
 class LeaseLost(EtcdError):

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from purecd.core.channel import Channel
 from purecd.core.endpoints import Address, parse_endpoint
+from purecd.hooks import Hook, each_safely
 from purecd.options import MAX_RECEIVE_SIZE, MAX_SEND_SIZE, Options, Timeout, Tls, as_endpoints
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 logger = logging.getLogger("purecd")
 logger.addHandler(logging.NullHandler())
@@ -39,6 +45,10 @@ class Front:
         max_send_size, max_receive_size: limits of one message, bytes.
         fail_fast: raise as soon as every endpoint failed once, instead of trying until the deadline.
         watch_buffer_events, watch_buffer_bytes: how much one watch may hold unread.
+        require_leader: have a member that knows no leader refuse every call at once.
+        auto_sync_interval: seconds between looks at the member list for new endpoints, None for never.
+        min_server_version: refuse, with `OldCluster`, a cluster with an older member: ``"3.5"``.
+        hooks: told of every call and of what happens to connections; see `purecd.hooks`.
     """
 
     def __init__(
@@ -59,6 +69,10 @@ class Front:
         fail_fast: bool = False,
         watch_buffer_events: int = 10_000,
         watch_buffer_bytes: int = 64 * 1024 * 1024,
+        require_leader: bool = False,
+        auto_sync_interval: float | None = None,
+        min_server_version: str | None = None,
+        hooks: Sequence[Hook] = (),
     ) -> None:
         self._options = Options(
             as_endpoints(endpoints),
@@ -76,12 +90,33 @@ class Front:
             fail_fast=fail_fast,
             watch_buffer_events=watch_buffer_events,
             watch_buffer_bytes=watch_buffer_bytes,
+            require_leader=require_leader,
+            auto_sync_interval=auto_sync_interval,
+            min_server_version=min_server_version,
         )
         self.max_send_size = max_send_size
         self.fail_fast = fail_fast
+        self.hooks = tuple(hooks)
         self._addresses: list[Address] = [parse_endpoint(each) for each in self._options.endpoints]
-
+        check_secrecy(self._options, self._addresses)
         self._start()
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **arguments: Any) -> Self:
+        """A client configured by ``ETCDCTL_*`` variables, as etcdctl reads them.
+
+        Args:
+            environ: the variables, those of this process when None.
+            arguments: arguments of the client; they win over variables.
+
+        Raises:
+            ValueError: a variable cannot be understood; the text names it.
+        """
+        import os
+
+        from purecd.config import from_env
+
+        return cls(**{**from_env(os.environ if environ is None else environ), **arguments})
 
     def _start(self) -> None:
         """Prepare what the front keeps; nothing is opened yet."""
@@ -93,11 +128,60 @@ class Front:
         metadata = ((b"client-api-version", API_VERSION),)
         return Channel(options, list(addresses), random.Random(), _agent(), metadata)
 
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Where etcd is looked for; assign a new list at any time. Removed ones finish their calls."""
+        return self._options.endpoints
+
+    @endpoints.setter
+    def endpoints(self, endpoints: str | Sequence[str]) -> None:
+        options = replace(self._options, endpoints=as_endpoints(endpoints))
+        addresses = [parse_endpoint(each) for each in options.endpoints]
+        check_secrecy(options, addresses)
+        self._options, self._addresses = options, addresses
+        self._endpoints_changed(addresses)
+
+    def _endpoints_changed(self, addresses: list[Address]) -> None:
+        """Tell the channels."""
+
+    def _tell(self, event: str, endpoint: str, detail: str) -> None:
+        """Log what happened to a connection, and tell the hooks."""
+        tell(event, endpoint, detail)
+        for hook in self.hooks:
+            each_safely(hook.connection, event, endpoint, detail)
+
+    def _tell_watch(self, event: str, detail: str) -> None:
+        logger.debug("watch %s%s", event, f": {detail}" if detail else "")
+        for hook in self.hooks:
+            each_safely(hook.watch, event, detail)
+
     def __repr__(self) -> str:
         return f"<purecd.{type(self).__name__} {', '.join(self._options.endpoints)}>"
 
     def __reduce__(self) -> str:
         raise TypeError("a client cannot be copied or pickled: it holds credentials and connections")
+
+
+def check_secrecy(options: Options, addresses: Sequence[Address]) -> None:
+    """See to it that credentials do not cross a network in the clear unnoticed.
+
+    Raises:
+        ValueError: they would, and `require_tls_for_auth` is set.
+    """
+    if options.auth_mode not in ("password", "static"):
+        return
+    for address in addresses:
+        uses_tls = options.tls is not None if address.tls is None else address.tls
+        if uses_tls or address.path or is_loopback(address.host):
+            continue
+        if options.require_tls_for_auth:
+            raise ValueError(f"endpoint {address.text} would get credentials without TLS")
+        logger.warning("credentials go to %s without TLS", address.text)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, by its name or address literal alone."""
+    return host == "localhost" or host == "::1" or (host.startswith("127.") and host.count(".") == 3)
 
 
 def _agent() -> str:

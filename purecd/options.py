@@ -89,7 +89,6 @@ class Options:
     backoff_jitter: float = 0.1
     watch_buffer_events: int = 10_000
     watch_buffer_bytes: int = 64 * 1024 * 1024
-    hooks: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         _check_endpoints(self.endpoints)

@@ -12,8 +12,10 @@ from purecd.aio import groups
 from purecd.aio.commands import AsyncCommands
 from purecd.aio.driver import Driver
 from purecd.aio.runner import run
+from purecd.core import membership
+from purecd.core.endpoints import Address
 from purecd.core.op import Op
-from purecd.front import Front, tell
+from purecd.front import Front, logger
 from purecd.options import DEFAULT_TIMEOUT, Timeout
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class AsyncClient(Front, AsyncCommands):
     def _start(self) -> None:
         self._drivers: dict[str, Driver] = {}
         self._closed = False
+        self._sync_task: asyncio.Task[None] | None = None
         self.leases = groups.AsyncLeases(self)
         self.auth = groups.AsyncAuth(self)
         self.users = groups.AsyncUsers(self)
@@ -46,6 +49,10 @@ class AsyncClient(Front, AsyncCommands):
         self.maintenance = groups.AsyncMaintenance(self)
 
     async def __aenter__(self) -> AsyncClient:
+        if self._options.min_server_version is not None:
+            await self.check_versions(self._options.min_server_version, self._options.dial_timeout)
+        if self._options.auto_sync_interval is not None and self._sync_task is None:
+            self._sync_task = asyncio.create_task(self._keep_in_sync(self._options.auto_sync_interval))
         return self
 
     async def __aexit__(
@@ -59,9 +66,45 @@ class AsyncClient(Front, AsyncCommands):
     async def close(self) -> None:
         """End everything the client has open; may be called more than once, from any thread."""
         self._closed = True
+        if self._sync_task is not None:
+            self._sync_task.cancel()
+            self._sync_task = None
         for driver in list(self._drivers.values()):  # they stay: handles may still be closed
             if not driver.loop.is_closed():
                 await driver.close()
+
+    async def sync_endpoints(self, timeout: Timeout = DEFAULT_TIMEOUT) -> tuple[str, ...]:
+        """Take the endpoints from the cluster's member list: started members that vote.
+
+        When an endpoint in use has TLS, those without it are left out.
+
+        Raises:
+            LookupError: the list has no usable endpoint; nothing was changed.
+        """
+        self.endpoints = await self._run(membership.member_endpoints(self.endpoints), timeout)
+        return self.endpoints
+
+    async def check_versions(self, minimum: str, timeout: Timeout = DEFAULT_TIMEOUT) -> list[str]:
+        """Ask every endpoint for its version.
+
+        Raises:
+            OldCluster: one is older than `minimum`, ``major.minor``.
+        """
+        return [await self._run(membership.check_version(each, minimum), timeout) for each in self.endpoints]
+
+    def _endpoints_changed(self, addresses: list[Address]) -> None:
+        for name in ("calls", "streams"):
+            driver = self._drivers.get(name)
+            if driver is not None:
+                driver.replace_endpoints(list(addresses))
+
+    async def _keep_in_sync(self, interval: float) -> None:
+        while True:
+            await asyncio.sleep(interval)
+            try:
+                await self.sync_endpoints(timeout=min(interval, 5.0))
+            except (errors.EtcdError, LookupError) as error:
+                logger.warning("endpoints not synchronised: %s", error)
 
     # What operations are run on.
 
@@ -94,5 +137,5 @@ class AsyncClient(Front, AsyncCommands):
         if old is not None and not old.loop.is_closed():
             raise RuntimeError("this AsyncClient is in use on another event loop; make one per loop")
         # A loop that is closed took its connections with it.
-        driver = self._drivers[name] = Driver(self._new_channel(endpoint), tell)
+        driver = self._drivers[name] = Driver(self._new_channel(endpoint), self._tell)
         return driver

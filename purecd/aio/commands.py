@@ -170,11 +170,15 @@ class AsyncCommands:
 
     async def _run(self, op: Op[T], timeout: Timeout) -> T:
         """Run an operation in this key space."""
-        raise NotImplementedError  # Client and Namespaced say how
+        raise NotImplementedError  # clients and their views say how
+
+    def _tell_watch(self, event: str, detail: str) -> None:
+        """Log what happened to a watch, and tell the hooks."""
+        raise NotImplementedError  # clients and their views say how
 
     def _streams(self) -> Driver:
         """The driver of watches and leases."""
-        raise NotImplementedError  # Client and Namespaced say how
+        raise NotImplementedError  # clients and their views say how
 
 
 class AsyncNamespaced(AsyncCommands):
@@ -197,6 +201,9 @@ class AsyncNamespaced(AsyncCommands):
 
     async def _run(self, op: Op[T], timeout: Timeout) -> T:
         return await self._parent._run(self._namespace.run(op), timeout)
+
+    def _tell_watch(self, event: str, detail: str) -> None:
+        self._parent._tell_watch(event, detail)
 
     def _streams(self) -> Driver:
         return self._parent._streams()

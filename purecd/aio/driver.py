@@ -15,6 +15,7 @@ from typing import Any, Callable
 from purecd import errors
 from purecd.core import exchange
 from purecd.core.channel import Channel
+from purecd.core.endpoints import Address
 from purecd.core.link import Link, LinkState
 from purecd.core.op import Call, Refresh
 
@@ -159,6 +160,11 @@ class Driver:
         finally:
             timer.cancel()
         return not expired
+
+    def replace_endpoints(self, addresses: list[Address]) -> None:
+        """Use other endpoints from now on."""
+        self.channel.replace_endpoints(addresses, time.monotonic())
+        self._settle_all()
 
     # Sockets.
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from purecd.core import watch as operations
+from purecd.errors import EtcdError
 from purecd.options import DEFAULT_TIMEOUT, Timeout
 from purecd.types import Event, WatchResponse
 
@@ -40,6 +41,7 @@ class AsyncWatch:
         """Begin the watch, unless that is done; ``async with`` and reading do it by themselves."""
         if self._watcher is None and not self._closed:
             self._watcher = await self._owner._run(operations.open_watch(self._request), self._timeout)
+            self._owner._tell_watch("opened", "")
         return self
 
     async def __aenter__(self) -> AsyncWatch:
@@ -95,9 +97,13 @@ class AsyncWatch:
         await self.open()
         if self._watcher is None:
             return None
-        response: WatchResponse | None = await self._owner._run(
-            operations.next_response(self._watcher, timeout), None
-        )
+        try:
+            response: WatchResponse | None = await self._owner._run(
+                operations.next_response(self._watcher, timeout), None
+            )
+        except EtcdError as error:
+            self._owner._tell_watch("failed", str(error))
+            raise
         return response
 
     @property

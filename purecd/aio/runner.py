@@ -12,6 +12,7 @@ from purecd import errors
 from purecd.aio.driver import Driver
 from purecd.core import exchange
 from purecd.core.op import Attach, Call, Detach, Effect, Next, Now, Op, RandomId, Refresh, Sleep
+from purecd.hooks import Hook, Observed
 
 T = TypeVar("T")
 
@@ -24,6 +25,7 @@ class Drivers(Protocol):
 
     max_send_size: int
     fail_fast: bool
+    hooks: tuple[Hook, ...]
 
     def of(self, kind: str) -> Driver:
         """The driver of ``calls`` or ``streams``."""
@@ -69,7 +71,18 @@ async def _call(call: Call, drivers: Drivers, deadline: float | None) -> Any:
     exchange.encode(call, drivers.max_send_size, deadline)
     call.fail_fast = drivers.fail_fast
     driver = drivers.of("calls") if call.endpoint is None else drivers.at(call.endpoint)
-    return exchange.decode(call, await driver.call(call))
+    hooks = drivers.hooks
+    if not hooks:
+        return exchange.decode(call, await driver.call(call))
+    observed = Observed(hooks, call)
+    try:
+        message = await driver.call(call)
+        reply = exchange.decode(call, message)
+    except BaseException as error:
+        observed.ended(b"", error)
+        raise
+    observed.ended(message, None)
+    return reply
 
 
 async def _perform(effect: Effect, drivers: Drivers, deadline: float | None) -> Any:

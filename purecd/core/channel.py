@@ -95,6 +95,7 @@ class Channel:
         self._keepalive_time = options.keepalive_time
         self._hurry_at: float | None = None
         self._max_receive = options.max_receive_size
+        self._require_leader = options.require_leader
 
     # Calls.
 
@@ -132,7 +133,7 @@ class Channel:
         call.sent_at = now
         method = call.method
         extra = call.metadata
-        if call.require_leader:
+        if call.require_leader or self._require_leader:
             extra = (*_REQUIRE_LEADER, *extra)
         token = link.token if method.authenticated else b""
         block = link.headers.block(method.raw_path, timeout, token, extra)

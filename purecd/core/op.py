@@ -43,10 +43,12 @@ class Call:
         message: the reply, once `done` without an error.
         error: why there is no reply, once `done`.
         generation: of the token that the attempt carried.
+        attempt: 1 for the first one of the command's RPC.
         sent_at: when the attempt was handed to a connection, monotonic seconds.
     """
 
     __slots__ = (
+        "attempt",
         "data",
         "deadline",
         "done",
@@ -80,6 +82,7 @@ class Call:
         self.require_leader = require_leader
         self.endpoint = endpoint
         self.metadata = metadata
+        self.attempt = 1
         self.data = b""
         self.deadline: float | None = None
         self.fail_fast = False

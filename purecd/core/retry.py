@@ -62,6 +62,7 @@ def call(
     last: EtcdError
     while True:
         attempt = Call(method, request, require_leader=require_leader, endpoint=endpoint, metadata=metadata)
+        attempt.attempt = attempts + 1
         try:
             return (yield attempt)
         except EtcdError as error:

@@ -8,10 +8,12 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from purecd import errors
+from purecd.core import membership
+from purecd.core.endpoints import Address
 from purecd.core.op import Op
-from purecd.front import Front, tell
+from purecd.front import Front, logger
 from purecd.options import DEFAULT_TIMEOUT, Timeout
-from purecd.sync import groups
+from purecd.sync import forking, groups
 from purecd.sync.commands import Commands
 from purecd.sync.driver import Driver
 from purecd.sync.leases import LeaseKeeper
@@ -47,6 +49,15 @@ class Client(Front, Commands):
         self.roles = groups.Roles(self)
         self.members = groups.Members(self)
         self.maintenance = groups.Maintenance(self)
+        self._stop = threading.Event()
+        forking.remember(self)
+        if self._options.min_server_version is not None:
+            self.check_versions(self._options.min_server_version, self._options.dial_timeout)
+        interval = self._options.auto_sync_interval
+        if interval is not None:
+            threading.Thread(
+                target=self._keep_in_sync, args=(interval,), name="purecd-sync", daemon=True
+            ).start()
 
     def __enter__(self) -> Client:
         return self
@@ -61,11 +72,44 @@ class Client(Front, Commands):
 
     def close(self) -> None:
         """End everything the client has open; may be called more than once, from any thread."""
+        self._stop.set()
         with self._lock:
             self._closed = True
             drivers = list(self._drivers.values())  # they stay: handles may still be closed
         for driver in drivers:
             driver.close()
+
+    def sync_endpoints(self, timeout: Timeout = DEFAULT_TIMEOUT) -> tuple[str, ...]:
+        """Take the endpoints from the cluster's member list: started members that vote.
+
+        When an endpoint in use has TLS, those without it are left out.
+
+        Raises:
+            LookupError: the list has no usable endpoint; nothing was changed.
+        """
+        self.endpoints = self._run(membership.member_endpoints(self.endpoints), timeout)
+        return self.endpoints
+
+    def check_versions(self, minimum: str, timeout: Timeout = DEFAULT_TIMEOUT) -> list[str]:
+        """Ask every endpoint for its version.
+
+        Raises:
+            OldCluster: one is older than `minimum`, ``major.minor``.
+        """
+        return [self._run(membership.check_version(each, minimum), timeout) for each in self.endpoints]
+
+    def _endpoints_changed(self, addresses: list[Address]) -> None:
+        for name in ("calls", "streams"):
+            driver = self._drivers.get(name)
+            if driver is not None:
+                driver.replace_endpoints(list(addresses))
+
+    def _keep_in_sync(self, interval: float) -> None:
+        while not self._stop.wait(interval):
+            try:
+                self.sync_endpoints(timeout=min(interval, 5.0))
+            except (errors.EtcdError, LookupError) as error:
+                logger.warning("endpoints not synchronised: %s", error)
 
     # What operations are run on.
 
@@ -100,5 +144,14 @@ class Client(Front, Commands):
                 raise errors.ClientClosed("the client is closed")
             driver = self._drivers.get(name)
             if driver is None:
-                driver = self._drivers[name] = Driver(self._new_channel(endpoint), tell)
+                driver = self._drivers[name] = Driver(self._new_channel(endpoint), self._tell)
             return driver
+
+    def _after_fork(self) -> None:
+        """This is a child process: the connections are the parent's, leave them alone and start anew."""
+        drivers, self._drivers = self._drivers, {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._keeper = None
+        for driver in drivers.values():
+            driver.disown()

@@ -169,15 +169,19 @@ class Commands:
 
     def _run(self, op: Op[T], timeout: Timeout) -> T:
         """Run an operation in this key space."""
-        raise NotImplementedError  # Client and Namespaced say how
+        raise NotImplementedError  # clients and their views say how
+
+    def _tell_watch(self, event: str, detail: str) -> None:
+        """Log what happened to a watch, and tell the hooks."""
+        raise NotImplementedError  # clients and their views say how
 
     def _streams(self) -> Driver:
         """The driver of watches and leases."""
-        raise NotImplementedError  # Client and Namespaced say how
+        raise NotImplementedError  # clients and their views say how
 
     def _lease_keeper(self) -> LeaseKeeper:
         """What keeps leases alive."""
-        raise NotImplementedError  # Client and Namespaced say how
+        raise NotImplementedError  # clients and their views say how
 
 
 class Namespaced(Commands):
@@ -200,6 +204,9 @@ class Namespaced(Commands):
 
     def _run(self, op: Op[T], timeout: Timeout) -> T:
         return self._parent._run(self._namespace.run(op), timeout)
+
+    def _tell_watch(self, event: str, detail: str) -> None:
+        self._parent._tell_watch(event, detail)
 
     def _streams(self) -> Driver:
         return self._parent._streams()

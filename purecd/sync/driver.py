@@ -21,6 +21,7 @@ from typing import Any, Callable
 from purecd import errors
 from purecd.core import exchange
 from purecd.core.channel import Channel
+from purecd.core.endpoints import Address
 from purecd.core.link import Link, LinkState
 from purecd.core.op import Call, Refresh
 from purecd.sync.transport import CALM_BACKLOG, READ, WRITE, Poller, Transport
@@ -194,6 +195,13 @@ class Driver:
             waiter.fire()
         if self._lead.locked():
             self._wake()
+
+    def replace_endpoints(self, addresses: list[Address]) -> None:
+        """Use other endpoints from now on."""
+        with self._state:
+            self.channel.replace_endpoints(addresses, time.monotonic())
+            self._announce()
+        self._push()
 
     # Waiting and leading.
 
@@ -468,6 +476,23 @@ class Driver:
                     self._lost(link, f"cannot connect: {_text(error)}", error)
 
     # End.
+
+    def disown(self) -> None:
+        """In a child process: give up the sockets without a byte to them; they are the parent's.
+
+        The locks may be held by threads that do not exist here, so none is touched.
+        """
+        self._closed = True
+        self.channel.closed = True
+        self._state, self._write, self._lead = threading.Lock(), threading.Lock(), threading.Lock()
+        for link in self.channel.links:
+            if link.transport is not None:
+                link.transport.close()
+            link.state = LinkState.CLOSED
+        self.channel.links = []
+        self.channel.current = None
+        self._wake_read.close()
+        self._wake_write.close()
 
     def close(self) -> None:
         """End everything; callers that wait get `ClientClosed`."""

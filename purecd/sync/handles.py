@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from purecd.core import watch as operations
+from purecd.errors import EtcdError
 from purecd.options import DEFAULT_TIMEOUT, Timeout
 from purecd.types import Event, WatchResponse
 
@@ -31,6 +32,7 @@ class Watch:
         self._owner = owner
         self._events: deque[Event] = deque()
         self._watcher: Watcher = owner._run(operations.open_watch(request), timeout)
+        owner._tell_watch("opened", "")
 
     def __enter__(self) -> Watch:
         return self
@@ -82,9 +84,13 @@ class Watch:
             yield response
 
     def _next_response(self, timeout: float | None) -> WatchResponse | None:
-        response: WatchResponse | None = self._owner._run(
-            operations.next_response(self._watcher, timeout), None
-        )
+        try:
+            response: WatchResponse | None = self._owner._run(
+                operations.next_response(self._watcher, timeout), None
+            )
+        except EtcdError as error:
+            self._owner._tell_watch("failed", str(error))
+            raise
         return response
 
     @property

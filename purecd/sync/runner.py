@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from purecd import errors
 from purecd.core import exchange
 from purecd.core.op import Attach, Call, Detach, Effect, Next, Now, Op, RandomId, Refresh, Sleep
+from purecd.hooks import Hook, Observed
 from purecd.sync.driver import Driver, Waiter
 
 T = TypeVar("T")
@@ -23,6 +24,7 @@ class Drivers(Protocol):
 
     max_send_size: int
     fail_fast: bool
+    hooks: tuple[Hook, ...]
 
     def of(self, kind: str) -> Driver:
         """The driver of ``calls`` or ``streams``."""
@@ -68,7 +70,18 @@ def _call(call: Call, drivers: Drivers, deadline: float | None) -> Any:
     exchange.encode(call, drivers.max_send_size, deadline)
     call.fail_fast = drivers.fail_fast
     driver = drivers.of("calls") if call.endpoint is None else drivers.at(call.endpoint)
-    return exchange.decode(call, driver.call(call))
+    hooks = drivers.hooks
+    if not hooks:
+        return exchange.decode(call, driver.call(call))
+    observed = Observed(hooks, call)
+    try:
+        message = driver.call(call)
+        reply = exchange.decode(call, message)
+    except BaseException as error:
+        observed.ended(b"", error)
+        raise
+    observed.ended(message, None)
+    return reply
 
 
 def _perform(effect: Effect, drivers: Drivers, deadline: float | None) -> Any:

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Endpoints from the member list, and the check that no member is too old.
+
+Source: etcd client/v3/client.go (Sync, checkVersion).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from purecd.core import maintenance, members
+from purecd.core.endpoints import parse_endpoint
+from purecd.core.op import Op
+from purecd.options import DEFAULT_TIMEOUT, MAX_ENDPOINTS, Timeout
+
+
+def member_endpoints(current: Sequence[str], *, timeout: Timeout = DEFAULT_TIMEOUT) -> Op[list[str]]:
+    """The client URLs of all started voting members, by the word of a quorum.
+
+    Args:
+        current: the endpoints in use; when one of them uses TLS, URLs without it are left out.
+        timeout: seconds for the whole command.
+
+    Raises:
+        LookupError: no usable member is left; keep the endpoints you have.
+
+    Sends: Cluster/MemberList, repeatable.
+    """
+    reply = yield from members.list_all()
+    secure = any(parse_endpoint(each).tls for each in current)
+    found: list[str] = []
+    for member in reply.members:
+        if not member.name or member.is_learner:
+            continue
+        # A member list must never talk a client out of TLS.
+        found.extend(url for url in member.client_urls if not secure or parse_endpoint(url).tls)
+    if not found:
+        raise LookupError("the member list has no endpoint that this client may use")
+    return found[:MAX_ENDPOINTS]
+
+
+def check_version(endpoint: str, minimum: str, *, timeout: Timeout = DEFAULT_TIMEOUT) -> Op[str]:
+    """Ask a member for its version.
+
+    Args:
+        endpoint: which one.
+        minimum: the oldest version that will do, ``major.minor``.
+        timeout: seconds for the whole command.
+
+    Returns:
+        The version, such as ``"3.5.16"``.
+
+    Raises:
+        OldCluster: it is older.
+
+    Sends: Maintenance/Status, repeatable.
+    """
+    status = yield from maintenance.status(endpoint=endpoint)
+    if version_of(status.version) < version_of(minimum):
+        from purecd.errors import OldCluster
+
+        raise OldCluster(f"{endpoint} runs etcd {status.version}, older than {minimum}", endpoint=endpoint)
+    return status.version
+
+
+def version_of(text: str) -> tuple[int, int]:
+    """Major and minor of a version such as ``3.5.16`` or ``v3.8.0-alpha.0``."""
+    parts = text.lstrip("v").split("-")[0].split(".")
+    return int(parts[0]), int(parts[1])

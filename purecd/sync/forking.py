@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Forks: a child process gets fresh connections, and its parent notices nothing.
+
+After a fork both processes hold the same sockets. The child closes its copies, which sends
+nothing, and opens its own when it first calls. Watches and kept leases stay with the parent; in
+the child they end with `ClientClosed`.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Protocol
+
+
+class _Forkable(Protocol):
+    def _after_fork(self) -> None: ...
+
+
+_clients: weakref.WeakSet[_Forkable] = weakref.WeakSet()
+
+
+def remember(client: _Forkable) -> None:
+    """Tell `client` when it finds itself in a child process."""
+    _clients.add(client)
+
+
+def _in_child() -> None:
+    for client in list(_clients):
+        client._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
