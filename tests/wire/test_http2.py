@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands of a connection, and whole calls against the h2 package as independent server."""
 
+from typing import Any
+
 import h2.config
 import h2.connection
 import h2.events
@@ -109,7 +111,7 @@ def test_windows_are_never_exceeded():
         start(conn, b"x" * 29_995)
     frames = [one for one in sent(conn) if one.kind == DATA]
     assert sum([len(one.payload) for one in frames]) <= 65_535
-    by_stream = {}
+    by_stream: dict[int, int] = {}
     for one in frames:
         by_stream[one.stream_id] = by_stream.get(one.stream_id, 0) + len(one.payload)
     assert max(by_stream.values()) == 20_000
@@ -291,7 +293,7 @@ class Server:
 
     def receive(self, octets):
         for event in self.h2.receive_data(octets):
-            stream_id = getattr(event, "stream_id", None)
+            stream_id = getattr(event, "stream_id", 0)
             if isinstance(event, h2.events.RequestReceived):
                 self.bodies[stream_id] = b""
                 self.headers[stream_id] = event.headers
@@ -330,7 +332,8 @@ def exchange(conn, server):
 
 
 def meet(**settings):
-    conn, server = Http2Connection(stream_window=65_535, connection_window=65_535), Server(**settings)
+    conn: Any = Http2Connection(stream_window=65_535, connection_window=65_535)
+    server = Server(**settings)
     exchange(conn, server)
     assert conn.ready
     return conn, server
