@@ -207,7 +207,7 @@ class HashKvReply(NamedTuple):
 
     Attributes:
         hash: CRC-32C over the revisions up to `hash_revision`.
-        compact_revision: compare only hashes with the same one.
+        compact_revision: compare only hashes with the same one; -1 when nothing was ever compacted.
         hash_revision: revision that was hashed; 0 before etcd 3.6.
     """
 
