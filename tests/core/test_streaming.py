@@ -145,7 +145,8 @@ def test_reading_on_until_the_end():
     stream = begin(operation)
     finish(operation, CHUNK)
     reading = next_message(stream)
-    assert next(reading).source is stream
+    wait = next(reading)
+    assert type(wait) is Next and wait.source is stream
     assert finish(reading, CHUNK).blob == b"data"
     reading = next_message(stream)
     next(reading)

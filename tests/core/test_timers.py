@@ -7,7 +7,7 @@ from purecd.core.timers import Timers
 
 
 def test_timers_come_up_in_order_of_time():
-    timers = Timers()
+    timers: Timers[str] = Timers()
     timers.set("b", 2.0)
     timers.set("a", 1.0)
     assert timers.first() == 1.0
@@ -19,7 +19,7 @@ def test_timers_come_up_in_order_of_time():
 
 
 def test_a_timer_that_is_set_again_moves():
-    timers = Timers()
+    timers: Timers[str] = Timers()
     timers.set("a", 1.0)
     timers.set("a", 3.0)
     assert timers.first() == 3.0
@@ -29,7 +29,7 @@ def test_a_timer_that_is_set_again_moves():
 
 
 def test_a_timer_that_is_set_back_to_an_earlier_time_comes_up_once():
-    timers = Timers()
+    timers: Timers[str] = Timers()
     for when in (1.0, 2.0, 1.0):
         timers.set("a", when)
     assert timers.pop_due(5.0) == "a"
@@ -38,7 +38,7 @@ def test_a_timer_that_is_set_back_to_an_earlier_time_comes_up_once():
 
 
 def test_a_discarded_timer_does_not_come_up():
-    timers = Timers()
+    timers: Timers[str] = Timers()
     timers.set("a", 1.0)
     timers.set("b", 2.0)
     timers.discard("a")
@@ -48,7 +48,7 @@ def test_a_discarded_timer_does_not_come_up():
 
 
 def test_moved_timers_leave_bounded_garbage():
-    timers = Timers()
+    timers: Timers[int] = Timers()
     for step in range(10_000):
         timers.set(step % 10, float(step))
     assert len(timers) == 10
@@ -58,7 +58,8 @@ def test_moved_timers_leave_bounded_garbage():
 def test_random_use_agrees_with_a_plain_dictionary():
     seed = 20261125
     rng = random.Random(seed)
-    timers, model = Timers(), {}
+    timers: Timers[int] = Timers()
+    model: dict[int, float] = {}
     for _ in range(5_000):
         key, when = rng.randrange(20), float(rng.randrange(100))
         choice = rng.random()
