@@ -61,7 +61,7 @@ def _build() -> tuple[DescriptorPool, ClassMaker]:
 
 def _files(descriptor_set: bytes) -> Iterator[bytes]:
     """Split a FileDescriptorSet (field 1, repeated) into files, each after those it imports."""
-    from purecd.pb.decoding import span
+    from purecd.pb.wireformat import span
 
     pos = 0
     while pos < len(descriptor_set):

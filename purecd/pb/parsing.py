@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replies from protobuf bytes, by the C implementation of protobuf (upb).
 
-Parsing a range of 1,000 keys takes a third of what the decoder by hand takes on CPython
-(benchmarks/codecs.py). Both give the same values; see `purecd.pb.decoding` for the rules.
+On CPython a range of 1,000 keys takes 0.3 of what the decoder by hand takes (benchmarks/codecs.py).
+Both give the same values; see `purecd.pb.decoding` for the rules.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ from purecd.types import (
 
 _new = tuple.__new__
 
-# Fields are taken by one `attrgetter` and made a named tuple by `tuple.__new__`, all in C: 0.6 of the
-# time of a list comprehension that names them.
+# `tuple.__new__` instead of calling the class: 0.83 of the time for a range.
 _header_fields = attrgetter(*Header._fields)
 _key_value_fields = attrgetter(*KeyValue._fields)
 _as_key_value: Callable[[tuple[Any, ...]], KeyValue] = partial(_new, KeyValue)

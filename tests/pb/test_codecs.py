@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which decoders are chosen, and what importing them costs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from google.protobuf.internal import api_implementation
+
+from purecd.pb import codecs, decoding, encoding
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def run(code: str, implementation: str | None = None) -> str:
+    environment = {**os.environ}
+    if implementation:
+        environment["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] = implementation
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    return result.stdout.strip()
+
+
+def test_all_names():
+    names = {name for name in vars(encoding) if name.startswith("encode_")}
+    names |= {name for name in vars(decoding) if name.startswith("decode_")}
+    assert set(codecs.__all__) == names
+    assert len(names) == 16
+    for name in names:
+        assert callable(getattr(codecs, name))
+
+
+def test_encoders_are_by_hand():
+    assert codecs.encode_range is encoding.encode_range
+
+
+def test_decoders_follow_the_implementation_of_protobuf():
+    expected = "purecd.pb.parsing" if api_implementation.Type() == "upb" else "purecd.pb.decoding"
+    assert codecs.decode_range.__module__ == codecs.decode_keepalive.__module__ == expected
+
+
+def test_pure_python_protobuf_is_not_used_for_decoding():
+    code = "from purecd.pb import codecs; print(codecs.decode_watch.__module__)"
+    assert run(code, "python") == "purecd.pb.decoding"
+
+
+@pytest.mark.parametrize("implementation", [None, "python"])
+def test_import_and_first_reply_load_little(implementation):
+    code = (
+        "import sys; from purecd.pb import codecs\n"
+        "names = ['google.protobuf.' + name for name in ('descriptor_pool', 'message_factory')]\n"
+        "print([name for name in names if name in sys.modules])\n"
+        "codecs.decode_range(b'')\n"
+        "print(names[0] in sys.modules)\n"
+    )
+    expected = codecs.decode_range.__module__ == "purecd.pb.parsing" and implementation is None
+    assert run(code, implementation).splitlines() == ["[]", str(expected)]

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The decoders by hand: against bytes worked out by hand, malformed ones and expensive ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from purecd.pb import decoding as CODEC
+from purecd.requests import MAX_TXN_DEPTH
+from purecd.types import CompactReply, GetReply, TxnReply
+from tests.pb.reply_cases import (
+    CASES,
+    EVENT_NUMBERS,
+    MALFORMED,
+    REPLIES,
+    check_decoding,
+    check_event_number,
+    check_noise,
+    check_types_inside,
+    nested_txn,
+    sub,
+)
+
+
+@pytest.mark.parametrize(("name", "data", "expected"), CASES)
+def test_decoding(name, data, expected):
+    check_decoding(CODEC, name, data, expected)
+
+
+def test_types_inside():
+    check_types_inside(CODEC)
+
+
+@pytest.mark.parametrize(("number", "expected"), EVENT_NUMBERS)
+def test_unknown_event_types_stay_numbers(number, expected):
+    check_event_number(CODEC, number, expected)
+
+
+@pytest.mark.parametrize(("name", "data"), MALFORMED)
+def test_malformed(name, data):
+    with pytest.raises(ValueError):
+        getattr(CODEC, "decode_" + name)(bytes.fromhex(data))
+
+
+@pytest.mark.parametrize("name", REPLIES)
+def test_noise_gives_a_value_or_a_value_error(name):
+    check_noise(CODEC, name)
+
+
+def test_depth_of_txn_replies_is_limited():
+    reply = CODEC.decode_txn(nested_txn(MAX_TXN_DEPTH))
+    for _ in range(MAX_TXN_DEPTH - 1):
+        inner = reply.responses[0]
+        assert isinstance(inner, TxnReply)
+        reply = inner
+    assert reply == TxnReply()
+    for levels in (MAX_TXN_DEPTH + 1, 10_000):
+        with pytest.raises(ValueError):
+            CODEC.decode_txn(nested_txn(levels))
+
+
+def test_depth_of_groups_is_limited():
+    assert CODEC.decode_compact(b"\xa3\x06" * 20 + b"\xa4\x06" * 20) == CompactReply()
+    with pytest.raises(ValueError, match="groups are nested over 50 levels"):
+        CODEC.decode_compact(b"\xa3\x06" * 100_000 + b"\xa4\x06" * 100_000)
+
+
+def test_tags_in_more_bytes_than_needed_are_refused():
+    # No writer makes them, and decoders know fields by the first byte of the tag.
+    with pytest.raises(ValueError, match="a tag is longer than needed"):
+        CODEC.decode_compact(b"\x8a\x00\x00")
+
+
+def test_time_is_linear_in_the_input():
+    # Pieces of submessages inside each other: decoding twice per level would take 2**32 steps.
+    data = b""
+    for _ in range(MAX_TXN_DEPTH - 1):
+        data = sub(0x1A, sub(0x22, b"") + sub(0x22, data) + sub(0x22, b""))
+    assert CODEC.decode_txn(data).responses
+    pieces = sub(0x0A, b"\x18\x01") * 20_000
+    assert CODEC.decode_txn(sub(0x1A, pieces)).responses == [GetReply(more=True)]
+    assert CODEC.decode_compact(sub(0x0A, b"\x08\x01") * 20_000).header.cluster_id == 1
