@@ -72,6 +72,10 @@ def encode_literal(name: bytes | int, value: bytes, *, never_indexed: bool = Fal
     return bytes((first,)) + encode_string(name) + encode_string(value)
 
 
+# All of a grpc-timeout field before its value, by the length of the value, at most 9 octets.
+_TIMEOUT_STARTS = [encode_literal(b"grpc-timeout", b"0" * size)[: 14 + 1] for size in range(10)]
+
+
 class RequestHeaders:
     """Encoded header blocks of gRPC requests; all but timeout and token is cached.
 
@@ -133,8 +137,7 @@ class RequestHeaders:
             block = self._start + encode_literal(_PATH, path) + self._rest
             self._by_path[path] = block
         if timeout:
-            # RFC 7541 §6.2.2 with a literal name; a timeout is at most 9 octets.
-            block += b"\x00\x0cgrpc-timeout%c%b" % (len(timeout), timeout)
+            block += _TIMEOUT_STARTS[len(timeout)] + timeout
         if token:
             if token != self._token:
                 check_metadata(b"token", token)

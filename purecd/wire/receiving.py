@@ -96,7 +96,7 @@ class ReceivingHalf(ConnectionState):
         size = len(data)
         position = 0
         start = 9
-        while start <= size:
+        while start <= size and not self.closed:
             head, flags, stream_id = unpack(data, position)
             kind = head & 255
             length = head >> 8
@@ -132,8 +132,6 @@ class ReceivingHalf(ConnectionState):
                 handlers[kind](self, flags, stream_id & 0x7FFFFFFF, payload, now)
             else:
                 self._spend(now)  # §4.1: frames of unknown type are discarded
-            if self.closed:
-                return size
         self._rest_size = 9
         return position
 
