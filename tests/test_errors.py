@@ -204,6 +204,12 @@ def test_cancel_reasons(reason, cls, code, message):
     assert (error.code, error.message, error.maybe_applied) == (code, message, False)
 
 
+def test_prefixes_before_prefixes_are_taken_off_three_times():
+    prefix = "rpc error: code = Aborted desc = "
+    assert from_cancel_reason(prefix * 3 + "text").message == "text"
+    assert from_cancel_reason(prefix * 5 + "text").message == prefix * 2 + "text"
+
+
 def test_stale_tokens():
     stale = {cls for cls in all_classes() if is_stale_token(cls())}
     assert stale == {errors.InvalidAuthToken, errors.AuthOldRevision, errors.UserEmpty}

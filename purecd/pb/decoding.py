@@ -10,7 +10,8 @@
 4. A KeyValue is read straight through in the order that etcd writes; only where that does not work
    out, by a loop. And `read_varint` has no loop. On PyPy this takes a third of the time of loops.
 
-A range of 1,000 keys takes a sixth of what protobuf's pure Python takes (benchmarks/codecs.py).
+A range of 1,000 keys takes a sixth of what protobuf's pure Python takes, on PyPy a fifteenth
+(benchmarks/codecs.py).
 
 Source: protobuf.dev/programming-guides/encoding, etcd api/etcdserverpb/rpc.proto.
 """
