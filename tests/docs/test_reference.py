@@ -58,7 +58,9 @@ def test_a_docstring_says_enough(name, thing):
     if "Args" in doc.sections and callable(thing):
         named = {each for names, _ in reference.items(doc.sections["Args"]) for each in names.split(", ")}
         taken = {each for each in inspect.signature(thing).parameters if each not in ("self", "cls")}
-        assert named == taken, f"{name}: Args names every parameter and nothing else"
+        assert named <= taken, f"{name}: Args names what is no parameter"
+        silent = [each for each in taken if not re.search(rf"\b{each}\b", str(docstring))]
+        assert not silent, f"{name}: says nothing of {silent}"
 
 
 def test_operations_say_what_they_send():
