@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ProtocolError
 from . import frames
+from .blocks import BlockDecoder, HeaderBlockParts
 from .faults import ConnectionFault
-from .headers import BlockDecoder, HeaderBlockParts
 from .output import Output
 from .settings import PeerSettings
 from .windows import ReceiveWindow, SendWindows

@@ -22,7 +22,7 @@ from struct import Struct
 
 from ..errors import StatusCode
 from . import frames
-from .headers import FieldBlock
+from .blocks import FieldBlock
 from .status import Status, decode_binary, from_http, from_reset, from_trailers
 from .streams import Stream
 

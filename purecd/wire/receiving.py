@@ -22,10 +22,10 @@ from struct import Struct
 from typing import TYPE_CHECKING, Callable
 
 from . import frames
+from .blocks import FieldBlock, HeaderBlockParts
 from .connection import ConnectionState, GoAway
 from .faults import ConnectionFault
 from .frames import HEAD
-from .headers import FieldBlock, HeaderBlockParts
 
 if TYPE_CHECKING:
     from .streams import Stream

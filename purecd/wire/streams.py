@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .headers import FieldBlock
+    from .blocks import FieldBlock
     from .http2 import Http2Connection
 
 

@@ -200,7 +200,7 @@ def test_many_messages_in_one_frame_and_one_over_many(cut):
     assert stream.status.code == 0
 
 
-def test_one_mebibyte_in_frames_of_one_octet_keeps_one_buffer():
+def test_frames_of_one_octet_share_one_buffer():
     # D5: grpc-go kept a buffer per frame.
     tracemalloc = pytest.importorskip("tracemalloc")  # PyPy has none
     conn = connect()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from purecd.errors import StatusCode
-from purecd.wire.headers import MAX_CONTINUATIONS
+from purecd.wire.blocks import MAX_CONTINUATIONS
 from purecd.wire.http2 import Http2Connection
 
 from .peer import (
@@ -332,6 +332,14 @@ def test_silence_before_settings():
     conn.receive_eof("connection closed by the server")
     assert conn.closed
     assert conn.reason == "connection closed by the server before the server's SETTINGS"
+
+
+def test_frame_length_is_checked_at_the_header():
+    # D12: 16 MiB - 1 announced; not one octet of it is waited for.
+    conn = connect()
+    conn.receive_data(b"\xff\xff\xff\0\0\0\0\0\1")
+    assert conn.closed
+    assert "DATA of 16777215 octets" in conn.error.message
 
 
 # Replies.
