@@ -117,6 +117,17 @@ def watch_from_a_thread(client: purecd.Client, lap: Lap) -> None:
     lap.row("close the watch", "the loop over it ended")
 
 
+def leases(client: purecd.Client, lap: Lap) -> None:
+    with client.lease(5) as lease:
+        client.put("workers/ann", "here", lease=lease)
+        left = lease.time_to_live(keys=True)
+        check(left.keys == (b"workers/ann",) and not lease.lost, f"the lease should hold the key: {left}")
+        lap.row("put with a lease of 5 s", "kept alive in the background")
+    gone = client.get("workers/ann")
+    check(gone.kv is None, f"the key should go with its lease: {gone}")
+    lap.row("end the lease", "its key is gone")
+
+
 # --- asyncio ---
 
 
@@ -162,28 +173,25 @@ class Writer(threading.Thread):
         self.enough = threading.Event()
         self.wrote = threading.Condition()  # guards the rest
         self.acknowledged: list[bytes] = []
-        self.uncertain = 0
+        self.uncertain: list[bytes] = []
         self.failure: Exception | None = None
 
     def run(self) -> None:
         number = 0
         while self.failure is None and not self.enough.wait(0.005):
             number += 1
-            try:
-                self.client.put("count", str(number))
-            except Exception as error:
-                self.note_failure(error)
-            else:
-                with self.wrote:
-                    self.acknowledged.append(str(number).encode())
-                    self.wrote.notify_all()
+            self.write(str(number).encode())
 
-    def note_failure(self, error: Exception) -> None:
+    def write(self, value: bytes) -> None:
+        outcome, failure = self.acknowledged, None
+        try:
+            self.client.put("count", value)
+        except purecd.EtcdError as error:
+            outcome = self.uncertain  # not sent again: the server may have it already
+            failure = None if error.maybe_applied else error
         with self.wrote:
-            if isinstance(error, purecd.EtcdError) and error.maybe_applied:
-                self.uncertain += 1  # not sent again: the server may have it already
-            else:
-                self.failure = error
+            outcome.append(value)
+            self.failure = failure
             self.wrote.notify_all()
 
     def wait_for(self, more: int) -> None:
@@ -246,7 +254,7 @@ def restart_under_watches(server: EtcdServer, client: purecd.Client, lap: Lap) -
     writer.enough.set()
     writer.join(PATIENCE)
     client.put("count", "end")
-    lap.row("go on writing", f"{len(writer.acknowledged)} puts acknowledged, {writer.uncertain} uncertain")
+    lap.row("go on writing", f"{len(writer.acknowledged)} puts acknowledged")
 
     stored = client.get("count").kvs[0]
     for name, reader in readers.items():
@@ -258,6 +266,9 @@ def restart_under_watches(server: EtcdServer, client: purecd.Client, lap: Lap) -
         values = {event.value for event in reader.events}
         check(values.issuperset(writer.acknowledged), f"{name}: an acknowledged put was not seen")
         lap.row(f"what the {name} watch saw", f"all {len(versions)} events, in order, each once")
+    for value in writer.uncertain:
+        outcome = "stored" if value in values else "not stored"
+        lap.row("the put that was cut off", f"maybe applied, not sent again: {outcome}")
 
 
 def main() -> int:
@@ -272,6 +283,7 @@ def main() -> int:
                 keys_and_values(client, lap)
                 transactions(client, lap)
                 watch_from_a_thread(client, lap)
+                leases(client, lap)
                 asyncio.run(the_same_from_asyncio(server.endpoint, lap))
                 restart_under_watches(server, client, lap)
     except Broken as broken:
