@@ -27,6 +27,7 @@ def main() -> int:
     parser.add_argument("--lowest", action="store_true", help="lowest allowed run-time dependencies")
     options = parser.parse_args()
     python = options.folder / "bin" / "python"
+    print(f"preparing {options.folder}; the first time takes a while", flush=True)
     if not python.exists():
         # Links, as `python -m venv` makes them: without, Debian's PyPy copies all of /usr/lib.
         venv.create(options.folder, symlinks=True, with_pip=True)
