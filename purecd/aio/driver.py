@@ -9,6 +9,7 @@ who wait for it.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from typing import Any, Callable
 
@@ -287,4 +288,6 @@ class Driver:
 
 
 def _text(error: BaseException | None) -> str:
-    return (getattr(error, "strerror", None) or str(error)) if error is not None else ""
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)  # asyncio puts a text of its own in its place
+    return str(error) if error is not None else ""

@@ -123,13 +123,14 @@ async def _next(effect: Next, drivers: Drivers, deadline: float | None) -> Any:
     if effect.timeout is not None:
         own = time.monotonic() + effect.timeout
         until = own if deadline is None else min(own, deadline)
+    driver = _driver_of(effect.source, drivers)
     try:
-        return await _driver_of(effect.source, drivers).next(effect.source, until)
+        return await driver.next(effect.source, until)
     except errors.EtcdError:
         raise
     except TimeoutError:
         if deadline is not None and until == deadline:
-            raise exchange.out_of_time("nothing arrived before the deadline") from None
+            raise exchange.nothing_in_time(driver.channel) from None
         raise
 
 

@@ -502,7 +502,10 @@ class Channel:
         link.waiting_refresh = []
         self.carriers.link_lost(link, reason, now)
         if self._wanted():
-            self._dial(now)
+            if error is not None and state < LinkState.READY:
+                self._dial_one(now)  # at once, whatever the others being dialled come to
+            else:
+                self._dial(now)
 
     def _give_back(self, now: float) -> None:
         """An attempt to get away from a link failed: use it on, if it is alive."""

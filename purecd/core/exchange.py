@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from purecd import errors
 from purecd.core.op import Call
+
+if TYPE_CHECKING:
+    from purecd.core.channel import Channel
 
 
 def encode(call: Call, max_send_size: int, deadline: float | None) -> None:
@@ -41,6 +44,16 @@ def decode(call: Call, message: bytes) -> Any:
             endpoint=call.link.name if call.link is not None else "",
             maybe_applied=True,
         ) from error
+
+
+def nothing_in_time(channel: Channel) -> errors.DeadlineExceeded:
+    """The error for a source that brought nothing before the deadline of the command."""
+    last = channel.endpoints.last_error() if channel.current is None else None
+    if last is None:
+        return out_of_time("nothing arrived before the deadline")
+    error = out_of_time(f"no endpoint could be reached; the last one: {last}")
+    error.__cause__ = last
+    return error
 
 
 def out_of_time(what: str) -> errors.DeadlineExceeded:

@@ -55,7 +55,9 @@ def test_what_was_not_processed_was_not_applied(refused):
 
 
 def test_the_servers_word_counts():
-    error = call_failed(Call(methods.PUT, None), ended("trailers", 5, "etcdserver: requested lease not found"), "a:1")
+    error = call_failed(
+        Call(methods.PUT, None), ended("trailers", 5, "etcdserver: requested lease not found"), "a:1"
+    )
     assert type(error) is errors.LeaseNotFound
     assert not error.maybe_applied
 

@@ -9,14 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Callable, Protocol
 
+import pytest
+
 import purecd
+from purecd import EtcdError
 from purecd.options import Timeout
 from purecd.types import Event, WatchResponse
+
+
+SLACK = 0.5
+"""Seconds over a deadline that a busy machine may take; the aim is 0.1."""
 
 
 class Thread:
@@ -182,6 +190,14 @@ class AioWatch:
 
 
 FRONTS: dict[str, Callable[[], FrontUnderTest]] = {"threads": Threads, "aio": Aio}
+
+
+def timed(call: Callable[[], Any]) -> tuple[EtcdError, float]:
+    """The error that `call` raises, and how many seconds it took."""
+    started = time.monotonic()
+    with pytest.raises(EtcdError) as caught:
+        call()
+    return caught.value, time.monotonic() - started
 
 
 def take(watch: Any, count: int, timeout: float = 10.0) -> list[Event]:

@@ -112,7 +112,13 @@ def test_prefix_of_the_greatest_bytes(client):
 
 @pytest.mark.parametrize(
     ("sort_by", "ascending"),
-    [("key", "abcd"), ("version", ""), ("create_revision", "abcd"), ("mod_revision", "abdc"), ("value", "dcba")],
+    [
+        ("key", "abcd"),
+        ("version", ""),
+        ("create_revision", "abcd"),
+        ("mod_revision", "abdc"),
+        ("value", "dcba"),
+    ],
 )
 def test_sorted(client, prefix, four, sort_by, ascending):
     rising = names(client.get(prefix, prefix=True, sort_by=sort_by), prefix)

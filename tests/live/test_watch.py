@@ -46,9 +46,11 @@ def test_changes_from_now_on(client, prefix):
 
 
 def test_one_key_and_ranges(client, prefix):
-    with client.watch(prefix + "b") as one, client.watch(prefix + "b", prefix + "d") as some, client.watch(
-        prefix + "c", from_key=True
-    ) as rest:
+    with (
+        client.watch(prefix + "b") as one,
+        client.watch(prefix + "b", prefix + "d") as some,
+        client.watch(prefix + "c", from_key=True) as rest,
+    ):
         for name in "abcd":
             client.put(prefix + name, "1")
         assert shown(take(one, 1), prefix) == ["+b=1"]
@@ -130,7 +132,10 @@ def test_compacted(client, prefix):
     old = client.put(prefix + "a", "1").header.revision
     new = client.put(prefix + "a", "2").header.revision
     client.compact(new)
-    with pytest.raises(errors.Compacted) as caught, client.watch(prefix, prefix=True, start_revision=old) as watch:
+    with (
+        pytest.raises(errors.Compacted) as caught,
+        client.watch(prefix, prefix=True, start_revision=old) as watch,
+    ):
         watch.next(timeout=5)
     assert caught.value.compact_revision == new
     with client.watch(prefix, prefix=True, start_revision=caught.value.compact_revision) as watch:
