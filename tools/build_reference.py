@@ -27,6 +27,7 @@ LISTS = ("Args", "Attributes", "Raises")
 # Public in the language's sense only: called by drivers, operations and namespaces.
 INTERNAL = {"of", "at", "with_key_range", "is_write"}
 USUAL_TIMEOUT = "seconds for the whole command."  # said once, at the top of the page
+HOOKS = ("Hook", "CallEvent")
 HANDLES = (
     ("Watch", "purecd.sync.handles", "purecd.aio.handles"),
     ("Lease", "purecd.sync.leases", "purecd.aio.leases"),
@@ -266,7 +267,10 @@ def values() -> Iterator[str]:
 def entry(name: str, thing: Any) -> Iterator[str]:
     yield f"### {name}"
     fields = getattr(thing, "_fields", None)
-    if fields and (thing.__module__.endswith("types") or thing is purecd.Compare):
+    made_by_users = (
+        thing.__module__ in ("purecd.requests", "purecd.testing.etcd") and thing is not purecd.Compare
+    )
+    if fields and not made_by_users:
         yield f"`{name}({', '.join(fields)})`"
     elif _is_enum(thing):
         yield ", ".join(f"`{member.name}` = {member.value}" for member in thing)
@@ -311,6 +315,9 @@ def rest() -> Iterator[str]:
     for name in purecd.__all__:
         if name not in shown and getattr(getattr(purecd, name), "__module__", "") not in homes:
             yield from entry(name, getattr(purecd, name))
+    yield "## purecd.hooks"
+    for name in HOOKS:
+        yield from entry(name, getattr(import_module("purecd.hooks"), name))
     yield "## purecd.testing"
     yield from body(parse(purecd.testing.__doc__))
     for name in purecd.testing.__all__:

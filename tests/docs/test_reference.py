@@ -21,6 +21,7 @@ def public_names() -> Iterator[tuple[str, Any]]:
     for module in (purecd, purecd.errors, purecd.types, import_module("purecd.admin_types"), purecd.testing):
         names = getattr(module, "__all__", [cls.__name__ for cls in reference.classes(module)])
         seen.update(getattr(module, name) for name in names)
+    seen.update(getattr(import_module("purecd.hooks"), name) for name in reference.HOOKS)
     for client in (purecd.Client("127.0.0.1:2379"), purecd.AsyncClient("127.0.0.1:2379")):
         seen.update(cls for _, cls in reference.groups(client))
     for name, blocking, awaited in reference.HANDLES:
