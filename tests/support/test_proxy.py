@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.support.peers import refused_endpoint
-from tests.support.proxy import FaultProxy
+from tests.support.proxy import FaultProxy, Faults, Flow
 
 
 class Ends(NamedTuple):
@@ -205,6 +205,21 @@ def test_delay_moves_every_byte_and_keeps_the_order(proxy, ends):
         ends.server.sendall(bytes([number]))
     assert take(ends.client, 20) == bytes(range(20))
     assert time.monotonic() - started >= 0.01
+
+
+def test_jitter_does_not_let_later_bytes_overtake():
+    faults = Faults()
+    faults.delay, faults.jitter = 1.0, 0.9
+    sender, source = socket.socketpair()
+    with sender, source:
+        flow = Flow(source, source, faults)
+        for number in range(20):
+            sender.send(bytes([number]))
+            flow.receive(0.0, random.Random(number))
+    dues = [due for due, _ in flow.held]
+    assert len(dues) == 20
+    assert dues == sorted(dues)
+    assert 0.1 <= dues[0] < dues[-1] <= 1.9
 
 
 def test_one_direction_is_delayed_and_the_other_not(proxy, ends):
