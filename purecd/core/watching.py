@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CheckPermission", "CheckRevision", "MuxStream", "WatchMux", "WatchRequest", "Watcher"]
 
+WATCH_PATH = "/etcdserverpb.Watch/Watch"
 BROADCAST = -1
 REVISION_RETRY = 1.0  # seconds
 MAX_JOINED = 2**31 - 1  # bytes, as large as a message can be
@@ -91,17 +92,20 @@ class WatchMux(WatchPlaces):
         if watcher.state is not State.ENDED:
             self._finish(watcher, None)
 
-    def taken(self, watcher: Watcher, now: float) -> None:
-        """The consumer took a response."""
-        if watcher.state is State.SUSPENDED and not watcher.inbox:
-            self._turn(now)
-            self._wait(watcher)
+    def taken(self, watcher: Watcher, now: float) -> bool:
+        """The consumer took a response; whether there is something to be done because of it."""
+        if watcher.state is not State.SUSPENDED or watcher.inbox:
+            return False
+        self._turn(now)
+        self._wait(watcher)
+        return True
 
     def request_progress(self, require_leader: bool, now: float) -> None:
         """Ask the server how far the watchers of a kind have come; without watchers nobody is asked."""
         self._turn(now)
+        self._settle()  # so the request follows the creates of watchers just added
         for stream in self._lanes[require_leader].streams:
-            if stream.active:
+            if stream.active or stream.sent:
                 stream.progress_requested = True
                 self._actions.append(Send(stream, codecs.encode_watch_progress()))
 
@@ -330,8 +334,12 @@ class WatchMux(WatchPlaces):
 
 def _cancel_error(response: WatchResponse, silent: str) -> EtcdError:
     """The error that a canceled response stands for; `silent` is the text where the server gives none."""
+    error: EtcdError
     if response.compact_revision:
-        return errors.Compacted(compact_revision=response.compact_revision)
-    if not response.cancel_reason:
-        return errors.WatchCanceled(silent)
-    return errors.from_cancel_reason(response.cancel_reason)
+        error = errors.Compacted(compact_revision=response.compact_revision)
+    elif response.cancel_reason:
+        error = errors.from_cancel_reason(response.cancel_reason)
+    else:
+        error = errors.WatchCanceled(silent)
+    error.method = WATCH_PATH
+    return error

@@ -111,7 +111,7 @@ class WatchPlaces:
             return
         for watcher in list(self._watchers):
             if watcher.state is State.WAITING or watcher.state is State.DELAYED:
-                self._finish(watcher, copy.copy(error))
+                self._finish(watcher, _own(error))
 
     # Answers to what was asked.
 
@@ -158,7 +158,7 @@ class WatchPlaces:
         then = fate(error, stream.require_leader, self._denials.refreshable)
         if then is Fate.HALT or (then is Fate.BOUNDED and lane.exhausted(stream)):
             for watcher in self._break(lane, stream, reset):
-                self._finish(watcher, copy.copy(error))
+                self._finish(watcher, _own(error))
         elif then is Fate.REFRESH:
             self._renew(self._break(lane, stream, reset), stream, error)
         else:
@@ -335,3 +335,10 @@ class WatchPlaces:
             elif callable(key):
                 key()
             key = self._timers.pop_due(now)
+
+
+def _own(error: EtcdError) -> EtcdError:
+    """A copy for one watcher: raised in its own place, with its own traceback."""
+    own = copy.copy(error)
+    own.__cause__ = error.__cause__
+    return own

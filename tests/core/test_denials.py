@@ -593,3 +593,99 @@ def test_a_watch_that_was_cancelled_gets_no_decision():
     bench.denials.refreshed(2, 0.0)
     assert bench.decisions() == []
     assert bench.stream.held == 0
+
+
+def test_old_revisions_without_a_token_are_tried_three_times_with_growing_pauses():
+    bench = Bench("cn")
+    watcher = bench.watcher()
+    outcomes = []
+    for _ in range(4):
+        bench.refuse(watcher, errors.AuthOldRevision())
+        outcomes += [(type(each.error), each.pause) for each in bench.decisions()]
+    none = type(None)
+    assert outcomes == [(none, 0.1), (none, 0.2), (none, 0.4), (errors.AuthOldRevision, 0.0)]
+
+
+def test_a_permission_read_that_ends_after_a_refresh_needs_no_other_one():
+    bench = Bench()
+    checking, refreshing = bench.watcher(), bench.watcher()
+    bench.refuse(checking, errors.PermissionDenied(), watch_id=3)
+    bench.refuse(refreshing)
+    bench.denials.refreshed(2, 0.0)
+    assert bench.decisions() == [(refreshing, None, 0.0)]
+    bench.denials.permission_answer(checking, INVALID(), 0.0)
+    assert bench.decisions() == [(checking, None, 0.0)]
+    assert checking.tries == 1
+    assert len(bench.actions) == 2
+
+
+def test_watches_of_a_stream_that_was_lost_for_its_token_are_not_counted():
+    bench = Bench()
+    watchers = [bench.watcher(), bench.watcher()]
+    bench.denials.stream_stale(watchers, bench.stream, INVALID(), 0.0)
+    assert bench.actions == [Refresh(LINK, 1)]
+    bench.denials.refreshed(2, 0.0)
+    assert bench.decisions() == [(each, None, 0.0) for each in watchers]
+    assert [each.tries for each in watchers] == [0, 0]
+    bench.denials.stream_stale(watchers, bench.stream, INVALID(), 0.0)  # a stream of the old token
+    assert len(bench.decisions()) == 2 and len(bench.actions) == 1
+
+
+def test_a_static_token_that_hangs_is_tried_again_and_one_that_is_refused_ends():
+    for error in (None, INVALID()):
+        bench = Bench("static")
+        watcher = bench.watcher()
+        bench.denials.stream_stale([watcher], bench.stream, error, 0.0)
+        bench.denials.refresh_failed(errors.AuthFailed(), 0.0)
+        assert bench.decisions() == [(watcher, error, 0.0)]
+
+
+def test_a_refresh_that_brings_the_same_token_is_a_failure():
+    bench = Bench("static")
+    watcher, denial = bench.watcher(), INVALID()
+    bench.refuse(watcher, denial)
+    bench.denials.refreshed(1, 0.0)
+    assert bench.decisions() == [(watcher, denial, 0.0)]
+
+
+def test_a_refresh_that_nobody_waits_for_is_not_started():
+    bench = Bench()
+    watcher = bench.watcher()
+    bench.refuse(watcher)
+    bench.denials.forget(watcher)
+    bench.denials.refresh_failed(errors.Unavailable(), 0.0)
+    assert len(bench.actions) == 1
+    bench.refuse(watcher)
+    for _ in range(2):
+        bench.denials.refresh_failed(errors.Unavailable(), 0.0)
+    timer = bench.denials.next_timer()
+    assert timer is not None
+    bench.denials.forget(watcher)
+    bench.actions.clear()
+    bench.denials.handle_timer(timer)
+    assert bench.actions == [] and bench.denials.next_timer() is None
+
+
+def test_creates_wait_only_while_they_would_meet_the_same_refusal():
+    bench = Bench()
+    other = MuxStream(LINK, 0, True, False, 0.0)
+    watcher = bench.watcher()
+    bench.refuse(watcher)
+    assert bench.denials.pauses(bench.stream) and not bench.denials.pauses(other)
+    bench.denials.refresh_failed(errors.Unavailable(), 0.0)  # that may take long, and others may get on
+    assert not bench.denials.pauses(bench.stream)
+    bench.denials.refreshed(2, 0.0)
+    bench.stream.generation = 2
+    bench.refuse(watcher, errors.PermissionDenied(), watch_id=3)
+    assert bench.denials.pauses(bench.stream)
+    bench.stream.proven = True  # the token works for others, so this is about the key
+    assert not bench.denials.pauses(bench.stream)
+
+
+def test_success_makes_the_next_refreshes_immediate_again():
+    world, _ = with_password(V3_5_30)
+    for _ in range(8):
+        world.member.tokens.clear()
+        watcher = world.watch("b/1")
+        world.run()
+        assert watcher.created

@@ -106,7 +106,8 @@ def test_streams_that_end_together_count_once():
     for each in together:
         lane.failed(each, 10.0, Middle())
         assert not lane.exhausted(each)
-    assert (lane.failures, lane.bounded) == (1, 1)
+        lane.went_silent(each)
+    assert (lane.failures, lane.bounded, lane.unanswered) == (1, 1, 1)
 
 
 def test_ends_of_the_limited_kind_run_out_unless_something_flows():

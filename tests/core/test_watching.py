@@ -243,6 +243,23 @@ def test_a_refusal_may_lack_the_created_flag():
     assert refused.error is not None and other.created
 
 
+def test_a_created_response_without_an_id_is_a_refusal():
+    world = World()
+    refused, other = world.watch(), world.watch()
+    world.carry_out()
+    world.servers[world.opened[0]].out.clear()
+    world.deliver(world.opened[0], answer(-1, 5, created=True))
+    world.run()
+    assert isinstance(refused.error, errors.WatchCanceled) and other.created
+
+
+def test_a_stream_ends_when_its_only_create_is_refused():
+    world = World()
+    world.watch("b", "a")
+    world.run()
+    assert world.closed == world.opened and world.mux.idle
+
+
 @pytest.mark.parametrize(
     ("reason", "kind"),
     [
@@ -257,7 +274,7 @@ def test_a_watch_that_the_server_cancels_ends_with_the_reason(reason, kind):
     other, _ = established(world)
     world.deliver(stream, answer(1, canceled=True, cancel_reason=reason))
     assert type(watcher.error) is kind
-    assert str(watcher.error)
+    assert str(watcher.error).endswith("[Watch]")
     assert other.error is None
 
 
@@ -396,6 +413,16 @@ def test_requested_progress_reaches_all_and_moves_nothing():
     assert not other.inbox
 
 
+def test_progress_may_be_asked_for_right_after_the_watch_was_added():
+    world = World()
+    watcher = world.watch()
+    world.mux.request_progress(False, world.now)
+    world.run()
+    assert [each.WhichOneof("request_union") for each in world.sent] == ["create_request", "progress_request"]
+    (response,) = world.take(watcher)
+    assert response.is_progress
+
+
 def test_progress_is_asked_for_only_where_somebody_watches():
     world = World()
     world.mux.request_progress(False, world.now)
@@ -430,8 +457,8 @@ def test_progress_never_goes_back():
         world.deliver(stream, answer(-1, revision))
     assert [each.header.revision for each in world.take(watcher)] == [50, 50]
     world.deliver(stream, events(1, 60))
-    world.deliver(stream, answer(-1, 59))
-    assert world.revisions(watcher) == [60]
+    world.deliver(stream, answer(-1, 58))
+    assert [len(each.events) for each in world.take(watcher)] == [1]
 
 
 def test_progress_that_nobody_requested_on_this_stream_is_ignored():
@@ -579,6 +606,33 @@ def test_a_member_that_lags_is_no_store_that_went_back():
     world.run()
     assert world.revision_reads == 1
     assert all(each.error is None for each in watchers)
+
+
+def test_a_revision_that_a_proxy_made_up_is_no_store_that_went_back():
+    world = World()
+    watcher, stream = established(world)
+    world.deliver(stream, events(1, 50))
+    world.end(stream, errors.Unavailable())
+    world.mux.take_actions()
+    assert watcher.stream is not None
+    world.deliver(watcher.stream, answer(0, 4, cluster=0, created=True))
+    assert watcher.state is State.ACTIVE and world.mux.take_actions() == []
+
+
+def test_a_suspicion_ends_with_the_link_it_arose_on():
+    world = World()
+    watcher, stream = established(world)
+    world.deliver(stream, events(1, 50))
+    world.end(stream, errors.Unavailable())
+    world.mux.take_actions()
+    assert watcher.stream is not None
+    world.deliver(watcher.stream, answer(1, 4, created=True))
+    assert len(world.mux.take_actions()) == 1
+    world.mux.revision_answer(world.link, None, world.now)
+    world.store.revision = 60
+    world.connect()
+    world.advance(5)
+    assert watcher.state is State.ACTIVE and world.revision_reads == 0
 
 
 def test_a_revision_that_cannot_be_read_is_asked_for_again():

@@ -9,7 +9,7 @@ from purecd import errors
 from purecd.core.actions import CloseStream, OpenStream, Send
 from purecd.core.watcher import State, Watcher, WatchRequest
 from purecd.errors import StatusCode
-from tests.support.fakewatch import PROXY, FakeLink, World
+from tests.support.fakewatch import PROXY, V3_5_1, FakeLink, World
 
 UNAVAILABLE = errors.Unavailable("gone")
 
@@ -282,6 +282,17 @@ def test_an_unanswered_create_moves_the_stream_after_ten_twenty_forty_and_eighty
     assert first.state is second.state is State.ACTIVE
 
 
+def test_patience_begins_when_a_create_is_sent():
+    world = World()
+    world.watch()
+    world.run()
+    world.now += 100
+    world.mux.handle_timer(world.now)
+    world.watch()
+    world.carry_out()
+    assert world.mux.next_timer() == world.now + 10
+
+
 def test_answers_that_come_keep_the_patience_up():
     world = World()
     watchers = [world.watch() for _ in range(4)]
@@ -309,6 +320,74 @@ def test_a_refused_login_on_a_new_link_ends_watches_without_a_place():
     world.mux.auth_failed(errors.AuthFailed(), world.now)
     world.run()
     assert other.created and other.error is None
+
+
+def test_a_refused_login_ends_watches_that_wait_out_a_pause():
+    world = World(auth_mode="password", auth_on=True)
+    world.watch()
+    world.run()
+    watcher = delayed(world)
+    assert watcher.state is State.DELAYED
+    world.cut()
+    world.mux.auth_failed(errors.AuthFailed(), world.now)
+    assert isinstance(watcher.error, errors.AuthFailed)
+    assert world.mux.idle and world.mux.next_timer() is None
+
+
+def test_a_refusal_on_a_draining_link_is_taken_to_the_next_one():
+    world = World(auth_mode="password", auth_on=True)
+    keeper = world.watch()
+    world.run()
+    watcher = world.watch()
+    world.member.tokens.clear()
+    world.carry_out()
+    world.mux.link_draining(world.link, world.now)
+    world.run()
+    assert watcher.state is State.WAITING and world.member.authenticates == 1
+    world.connect()
+    world.run()
+    assert watcher.created and keeper.state is State.ACTIVE and world.member.authenticates == 2
+
+
+def test_nothing_is_asked_for_on_a_lost_link():
+    world = World(auth_mode="password", auth_on=True)
+    world.watch()
+    world.run()
+    watcher = world.watch()
+    world.member.tokens.clear()
+    world.member.login_error = errors.Unavailable()
+    world.advance(1)
+    assert not watcher.created and world.mux.next_timer() is not None
+    world.cut()
+    assert world.mux.next_timer() is None and world.mux.take_actions() == []
+    assert watcher.state is State.WAITING
+
+
+def test_refused_tries_start_over_with_a_success_and_with_a_broken_stream():
+    world = World()
+    watcher = world.watch()
+    watcher.tries, watcher.transients = 5, 7
+    world.run()
+    assert (watcher.tries, watcher.transients) == (0, 0)
+    later = world.watch()
+    later.tries = 5
+    world.carry_out()
+    world.end(world.opened[0], UNAVAILABLE)
+    assert later.tries == 0
+
+
+def test_a_watch_cancelled_during_its_permission_read_holds_nobody_up():
+    world = World(V3_5_1, auth_mode="password", auth_on=True)
+    forbidden, other = world.watch("a"), world.watch()
+    for action in world.mux.take_actions():
+        world._do(action)
+    world.fetch()
+    asked = world.mux.take_actions()
+    assert [type(each).__name__ for each in asked] == ["CheckPermission"]
+    assert other.state is State.QUEUED
+    world.mux.cancel(forbidden, world.now)
+    world.run()
+    assert other.created
 
 
 def test_answers_about_other_links_are_ignored():
