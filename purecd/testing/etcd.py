@@ -281,8 +281,11 @@ class EtcdServer:
         """The last `lines` lines of the log."""
         return tail(self.log_path, lines)
 
-    def metric(self, name: str) -> float:
+    def metric(self, name: str, **labels: str) -> float:
         """Sum of the samples of Prometheus metric `name`, 0 when there is none.
+
+        Args:
+            labels: only samples with these, such as ``grpc_method="Authenticate"``.
 
         Raises:
             OSError: the member does not answer within a second.
@@ -290,8 +293,13 @@ class EtcdServer:
         status, body = self._fetch("/metrics")
         if status != 200:
             raise OSError(f"{self} answered {status} to /metrics")
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
         samples = (line.rpartition(" ") for line in body.splitlines() if not line.startswith("#"))
-        return sum(float(value) for labels, _, value in samples if labels.partition("{")[0] == name)
+        return sum(
+            float(value)
+            for sample, _, value in samples
+            if sample.partition("{")[0] == name and all(each in sample for each in wanted)
+        )
 
     # --- inside ---
 
