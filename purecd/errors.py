@@ -15,6 +15,7 @@
     ├── MessageTooLarge          a message is over a limit of this client
     ├── ClusterMismatch          an endpoint belongs to another cluster
     ├── OldCluster               a member is older than the client was told to accept
+    ├── SnapshotCorrupt          a snapshot did not arrive whole
     └── LeaseLost                a lease being kept alive expired or was revoked
 
 The server identifies an error by its message text only: codes differ between releases and get
@@ -169,8 +170,21 @@ class OldCluster(EtcdError):
     """A member is older than the client was told to accept."""
 
 
+class SnapshotCorrupt(EtcdError, code=StatusCode.DATA_LOSS):
+    """A snapshot did not arrive whole: its size or its checksum is wrong."""
+
+
 class LeaseLost(EtcdError):
-    """A lease being kept alive has expired or was revoked."""
+    """A lease being kept alive has expired or was revoked, or that has to be feared.
+
+    Attributes:
+        reason: ``"expired"`` when the server no longer knows it, ``"timeout"`` when it was not renewed in
+            time, ``"refused"`` when the user may not renew it, ``"no leader"`` when that was asked for.
+    """
+
+    def __init__(self, message: str = "", *, reason: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.reason = reason
 
 
 class RpcError(EtcdError):

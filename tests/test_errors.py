@@ -230,6 +230,7 @@ def test_codes_of_local_errors():
     assert errors.MessageTooLarge().code is StatusCode.RESOURCE_EXHAUSTED
     assert errors.ProtocolError().code is StatusCode.INTERNAL
     assert errors.LeaseLost().code is None
+    assert errors.SnapshotCorrupt().code is StatusCode.DATA_LOSS
     assert EtcdError("x", code=StatusCode.ABORTED).code is StatusCode.ABORTED
 
 
@@ -248,6 +249,11 @@ def test_codes_of_local_errors():
 )
 def test_text_names_call_place_and_outcome(details, expected):
     assert str(errors.Unavailable("lost", **details)) == expected
+
+
+def test_a_lost_lease_says_why():
+    assert errors.LeaseLost("gone", reason="expired").reason == "expired"
+    assert errors.LeaseLost("gone").reason == ""
 
 
 def test_text_follows_attributes_set_later():

@@ -19,16 +19,14 @@ from purecd.core import methods
 from purecd.core.op import Op
 from purecd.core.serverstream import ServerStream
 from purecd.core.streaming import end_stream, next_message, open_stream
-from purecd.errors import EtcdError, StatusCode
+from purecd.errors import SnapshotCorrupt
 from purecd.options import DEFAULT_TIMEOUT, Timeout
 from purecd.pb import messages
 
+__all__ = ["Snapshot", "SnapshotCorrupt", "SnapshotReader", "begin", "end", "next_chunk"]
+
 CHECKSUM_SIZE = 32
 PAGE_SIZE = 512  # the database consists of whole disk sectors
-
-
-class SnapshotCorrupt(EtcdError, code=StatusCode.DATA_LOSS):
-    """A snapshot did not arrive whole: its size or its checksum is wrong."""
 
 
 class SnapshotReader:

@@ -90,7 +90,9 @@ class Lease:
     def check(self) -> None:
         """Raise `LeaseLost` if it is lost."""
         if self.lost:
-            raise self._kept.error or errors.LeaseLost(f"lease {self.id:x} was not renewed in time")
+            raise self._kept.error or errors.LeaseLost(
+                f"lease {self.id:x} was not renewed in time", reason="timeout"
+            )
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is lost or closed.
