@@ -164,7 +164,7 @@ def test_auth_disabled_and_enabled_again_under_a_watch(front, guarded):
 
 
 def test_calls_of_many_threads_share_one_refresh(front, guarded):
-    server, root = guarded(args=["--auth-token-ttl", "2"])
+    server, _ = guarded(args=["--auth-token-ttl", "2"])
     bob = front.client(server.endpoint, **BOB)
     bob.put("b/n", "0")
     time.sleep(3.5)
