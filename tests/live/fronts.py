@@ -8,20 +8,25 @@ the coroutine of the same name runs there: 64 threads that call are 64 tasks on 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Callable, Protocol
+from typing import Any, Callable, Protocol, TypeVar
 
 import pytest
 
 import purecd
 from purecd import EtcdError
+from purecd.aio.commands import AsyncNamespaced
+from purecd.aio.groups import AsyncGroup
+from purecd.aio.leases import AsyncLease
 from purecd.options import Timeout
 from purecd.types import Event, WatchResponse
 
+_Self = TypeVar("_Self", bound="AioObject")
 
 SLACK = 0.5
 """Seconds over a deadline that a busy machine may take; the aim is 0.1."""
@@ -95,6 +100,30 @@ class Aio:
     def run(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
+    def get(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """What a method comes to; it is called on the loop."""
+
+        async def call() -> Any:
+            value = method(*args, **kwargs)
+            return await value if inspect.isawaitable(value) else value
+
+        value = self.run(call())
+        if hasattr(value, "__aiter__"):
+            return self.iterate(value)
+        return AioObject(self, value) if isinstance(value, (AsyncLease, AsyncNamespaced)) else value
+
+    def iterate(self, items: AsyncIterator[Any]) -> Iterator[Any]:
+        """The items of an asynchronous generator; closing it closes that one."""
+        try:
+            while True:
+                try:
+                    yield self.run(items.__anext__())
+                except StopAsyncIteration:
+                    return
+        finally:
+            if hasattr(items, "aclose"):
+                self.run(items.aclose())
+
     def client(self, endpoints: Any, **options: Any) -> AioClient:
         client = AioClient(self, purecd.AsyncClient(endpoints, **options))
         self._clients.append(client)
@@ -115,27 +144,44 @@ class Aio:
         return [repr(task) for task in asyncio.all_tasks() if task is not asyncio.current_task()]
 
 
-class AioClient:
-    """An `AsyncClient` whose methods block."""
+class AioObject:
+    """A client, a view, a group of commands or a lease of asyncio, whose methods block."""
 
-    def __init__(self, front: Aio, client: purecd.AsyncClient) -> None:
+    def __init__(self, front: Aio, wrapped: Any) -> None:
         self._front = front
-        self.client = client
+        self.wrapped = wrapped
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self.client, name)
-        return lambda *args, **kwargs: self._front.run(method(*args, **kwargs))
+    def __repr__(self) -> str:
+        return repr(self.wrapped)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.wrapped, name)
+        if not callable(value):
+            return AioObject(self._front, value) if isinstance(value, AsyncGroup) else value
+        return lambda *args, **kwargs: self._front.get(value, *args, **kwargs)
 
     def watch(self, *args: Any, **kwargs: Any) -> AioWatch:
-        return AioWatch(self._front, self.client.watch(*args, **kwargs))
+        return AioWatch(self._front, self.wrapped.watch(*args, **kwargs))
 
-    def __enter__(self) -> AioClient:
+    def __enter__(self: _Self) -> _Self:
+        if hasattr(self.wrapped, "__aenter__"):
+            self._front.run(self.wrapped.__aenter__())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if hasattr(self.wrapped, "__aexit__"):
+            self._front.run(self.wrapped.__aexit__(kind, error, trace))
+
+
+class AioClient(AioObject):
+    """An `AsyncClient` whose methods block."""
+
+    @property
+    def client(self) -> purecd.AsyncClient:
+        client: purecd.AsyncClient = self.wrapped
+        return client
 
     def close(self) -> None:
         self._front.run(self.client.close())
