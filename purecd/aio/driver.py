@@ -76,7 +76,7 @@ class Driver:
             try:
                 await future
             except asyncio.CancelledError:
-                self.channel.abandon(call)
+                self.channel.abandon(call, time.monotonic())
                 self._settle(call.link)
                 raise
             finally:

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """A channel: calls in, answers out, over connections that heal themselves.
 
-1. Calls go out on the current link. Without a usable one they wait, until their deadline, and
-   the channel dials: one endpoint, and while that takes long another every 250 ms.
-2. The first link to get through its greeting becomes the current one; the others that were
-   being dialled are closed. A replaced link drains: its calls end there.
-3. GOAWAY, silence, a learner's refusal and calls that time out make the channel look for
-   another link at once; where no other endpoint is to be had the old one is used on.
-4. Every call ends exactly once: `done` with a message or an error. An error says whether the
+1. Calls go out on the current link. Without a usable one, or while its server takes no further
+   stream, they wait in line until their deadline.
+2. Every call ends exactly once: `done` with a message or an error. An error says whether the
    request may have been applied; it may from the moment when its last byte left.
+3. No leader, a learner's refusal, requests that time out in the cluster and calls that get no
+   answer make the channel look for another endpoint; in silence the link is also tested.
+4. What a link asks on its own account goes before the calls that wait: the greeting, and the
+   refresh of a token, one at a time however many calls were rejected.
 5. Whatever ended or got something to read is in `ready` once; the driver takes it from there
    and wakes who waits for it.
 
-Nothing in here blocks, reads a clock or calls the user's code.
+How links come and go is told in `purecd.core.links`. Nothing in here blocks, reads a clock or
+calls the user's code.
 """
 
 from __future__ import annotations
@@ -22,24 +23,21 @@ from typing import TYPE_CHECKING, Any
 
 from purecd import errors
 from purecd.core.carriers import Carriers
-from purecd.core.endpoints import Address, Endpoint, Endpoints, Random
-from purecd.core.failures import call_failed, expired
-from purecd.core.link import Link, LinkState, lost
+from purecd.core.endpoints import Address, Random
+from purecd.core.failures import call_failed, closed_during, expired, no_endpoint, own_copy
+from purecd.core.link import Link, LinkState
+from purecd.core.links import Links
 from purecd.core.op import Call, Refresh
 from purecd.core.serverstream import ServerStream
-from purecd.core.tokens import FREE_REFRESHES, REFRESH_GAP, Answer, Greeting, Tokens, is_passing
+from purecd.core.tokens import FREE_REFRESHES, REFRESH_GAP, Answer, Greeting, is_passing
 from purecd.errors import EtcdError
 from purecd.wire.grpc import GrpcStream
-from purecd.wire.http2 import ENHANCE_YOUR_CALM
 from purecd.wire.status import encode_timeout, message_frame
 
 if TYPE_CHECKING:
     from purecd.options import Options
 
-HURRY = 0.25
-SHORT_LIFE = 1.0
 DEMOTE_AFTER = 0.5
-MAX_KEEPALIVE_TIME = 7200.0
 
 _REQUIRE_LEADER = ((b"hasleader", b"true"),)
 # Answers that say: this member cannot serve now, another one may.
@@ -50,10 +48,11 @@ _UNHEALTHY = (
     errors.TimeoutDueToConnectionLost,
     errors.Stopped,
     errors.Unhealthy,
+    errors.DeadlineExceeded,  # the server's: so ends a proposal without a quorum
 )
 
 
-class Channel:
+class Channel(Links):
     """All connections of one kind of traffic.
 
     Args:
@@ -64,10 +63,8 @@ class Channel:
         metadata: what every request carries besides.
 
     Attributes:
-        opening: links to be connected by the driver.
-        closing: links whose socket the driver closes once their last bytes are written.
         ready: calls, refreshes and sources that ended or got something to read.
-        notes: what happened to links, for logs and hooks: (event, endpoint, detail).
+        carriers: the machines behind watches and leases, and their streams.
     """
 
     def __init__(
@@ -78,22 +75,10 @@ class Channel:
         agent: str,
         metadata: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
-        self.options = options
-        self.endpoints = Endpoints(addresses, rng)
-        self.tokens = Tokens(options)
+        super().__init__(options, addresses, rng, agent, metadata)
         self.carriers = Carriers(self, rng)
-        self.links: list[Link] = []
-        self.current: Link | None = None
-        self.opening: list[Link] = []
-        self.closing: list[Link] = []
         self.ready: list[Any] = []
-        self.notes: list[tuple[str, str, str]] = []
-        self.closed = False
-        self._agent = agent
-        self._metadata = metadata
         self._waiting: deque[Call] = deque()
-        self._keepalive_time = options.keepalive_time
-        self._hurry_at: float | None = None
         self._max_receive = options.max_receive_size
         self._require_leader = options.require_leader
 
@@ -106,11 +91,11 @@ class Channel:
             self._end(call, errors.ClientClosed("the client is closed"))
             return
         link = self.current
-        if link is not None and not link.suspect and link.conn.available_streams() > 0:
+        if link is not None and link.usable and link.conn.available_streams() > 0:
             self._send(call, link, now)
             return
         self._waiting.append(call)
-        if link is None or link.suspect:
+        if link is None or not link.usable:
             self._dial(now)
 
     def _send(self, call: Call, link: Link, now: float) -> None:
@@ -118,7 +103,7 @@ class Channel:
         if call.deadline is not None:
             remaining = call.deadline - now
             if remaining <= 0:
-                self._end(call, expired(call, link.name, None))
+                self._end(call, expired(call, None))
                 return
             timeout = encode_timeout(remaining)
         if type(call) is ServerStream:
@@ -143,23 +128,37 @@ class Channel:
         """The deadline of a call passed."""
         if call.done:
             return
+        reason = self.endpoints.last_error() if self.current is None else None
+        self._end(call, expired(call, reason))
         link: Link | None = call.link
-        self._end(call, expired(call, link.name if link else "", self.endpoints.last_error()))
-        if link is not None and self.current is link:
-            self._missed(link, call, now)
+        if link is None:
+            return
+        self.unanswered(link, call.sent_at, now)
+        self._ended_here(link, now)
 
-    def _missed(self, link: Link, call: Call, now: float) -> None:
-        """A call on the current link got no answer in time: is the link to blame?"""
-        if link.last_received <= call.sent_at:
+    def unanswered(self, link: Link, sent_at: float, now: float) -> None:
+        """What was sent on a link got no answer in time: is the link to blame?"""
+        if self.current is not link:
+            return
+        if link.last_received <= sent_at:
             link.probe(now)
             self._dial(now)
-        if now - call.sent_at >= DEMOTE_AFTER:
+        if now - sent_at >= DEMOTE_AFTER:
             self._turn_from(link, now)
 
-    def abandon(self, call: Call) -> None:
+    def abandon(self, call: Call, now: float) -> None:
         """The caller gave up on a call; its error says whether it may have been applied."""
-        if not call.done:
-            self._end(call, errors.Canceled("the call was cancelled"))
+        if call.done:
+            return
+        self._end(call, errors.Canceled("the call was cancelled"))
+        if call.link is not None:
+            self._ended_here(call.link, now)
+
+    def _ended_here(self, link: Link, now: float) -> None:
+        """A stream ended from this side, which may make room for another."""
+        self._sweep(link, now)
+        if self._waiting:
+            self._pump(now)
 
     def _end(self, call: Call, error: EtcdError) -> None:
         """End a call from this side."""
@@ -167,8 +166,9 @@ class Channel:
         if stream is None:
             if call in self._waiting:
                 self._waiting.remove(call)
-        elif stream.status is None:
-            error.maybe_applied = stream.request_left
+        else:
+            error.maybe_applied = stream.request_left and not stream.unprocessed
+            error.endpoint = error.endpoint or call.link.name
             call.link.conn.reset_stream(stream)
         error.method = call.method.path
         self._done(call, error)
@@ -180,34 +180,19 @@ class Channel:
             call.closed = True
         self.ready.append(call)
 
-    def refresh(self, request: Refresh, now: float) -> None:
-        """Get a newer token than a failed call carried; ends with `again` told or an error."""
-        call = request.call
-        link: Link | None = call.link
-        if link is None or link.state >= LinkState.DRAINING or link.generation != call.generation:
-            request.again = True
-        elif self.tokens.mode == "cn" or self.tokens.mode == "none":
-            # Without a token only "old revision" can pass by itself.
-            request.again = isinstance(call.error, errors.AuthOldRevision)
-        else:
-            link.waiting_refresh.append(request)
-            self.start_refresh(link, now)
-            return
-        request.done = True
-        self.ready.append(request)
+    def _wanted(self) -> bool:
+        if self.closed or (self.current is not None and self.current.usable):
+            return False
+        return bool(self._waiting) or self.carriers.busy
 
-    def start_refresh(self, link: Link, now: float) -> None:
-        """Have the token of a link replaced, unless that is under way."""
-        if link.login is not None or link.refresh_at is not None:
-            return
-        if link.refreshes_in_a_row >= FREE_REFRESHES and now < link.refreshed_at + REFRESH_GAP:
-            link.refresh_at = link.refreshed_at + REFRESH_GAP
-            return
-        greeting = self.tokens.refresh()
-        if greeting is not None:
-            link.refreshes_in_a_row += 1
-            link.refreshed_at = now
-            self._greet(link, greeting, now)
+    def _pump(self, now: float) -> None:
+        link = self.current
+        while self._waiting and link is not None and link.usable and link.conn.available_streams() > 0:
+            self._send(self._waiting.popleft(), link, now)
+
+    def _unreachable(self) -> None:
+        for call in [each for each in self._waiting if each.fail_fast]:
+            self._end(call, no_endpoint(self.endpoints.last_error()))
 
     # Sources.
 
@@ -236,7 +221,7 @@ class Channel:
     def detach(self, source: Any, now: float) -> None:
         """End a source from this side."""
         if isinstance(source, ServerStream):
-            self.abandon(source)
+            self.abandon(source, now)
             return
         self.carriers.detach(source, now)
         self.settle(now)
@@ -246,14 +231,15 @@ class Channel:
         self.carriers.request_progress(require_leader, now)
         self.settle(now)
 
-    # What happens to links.
+    def settle(self, now: float) -> None:
+        """Carry out what the machines of the streams ask for."""
+        self.carriers.run(now)
+        for link in list(self.links):
+            self._sweep(link, now)
+        if self._wanted():
+            self._dial(now)
 
-    def link_opened(self, link: Link, now: float) -> None:
-        """The driver's socket is connected."""
-        try:
-            link.opened(now)
-        except EtcdError as error:
-            self._drop(link, error, now)
+    # What arrives.
 
     def link_received(self, link: Link, data: bytes, now: float) -> None:
         """Bytes arrived."""
@@ -265,22 +251,21 @@ class Channel:
             self._drop(link, error, now)
             return
         conn = link.conn
-        if conn.active:
-            self._collect(link, now)
-        if link.state is not LinkState.READY or conn.goaway is not None or conn.error is not None:
-            self._advance(link, now)
+        if conn.closed or (conn.goaway is not None and link.state < LinkState.READY):
+            self._connection_ended(link, now)
+        else:
+            if conn.active:
+                self._collect(link, now)
+            if link.state is not LinkState.READY or conn.goaway is not None:
+                self._advance(link, now)
+            if link.login is not None:
+                self._push_login(link, now)
         if self._waiting:
             self._pump(now)
         if self.carriers.busy:
             self.settle(now)
 
-    def link_lost(self, link: Link, error: EtcdError, now: float) -> None:
-        """The driver's socket failed, or the peer closed it."""
-        if link.state is not LinkState.CLOSED:
-            self._drop(link, error, now)
-
     def _collect(self, link: Link, now: float) -> None:
-        """Hand on what streams received."""
         conn = link.conn
         active, conn.active = conn.active, []
         for stream in active:
@@ -291,7 +276,7 @@ class Channel:
             elif type(owner) is ServerStream:
                 self._stream_active(owner, stream, link, now)
             elif type(owner) is Greeting:
-                if stream.status is not None and not owner.done:  # type: ignore[attr-defined]
+                if stream.status is not None and owner is link.login:  # type: ignore[attr-defined]
                     self._greeted(owner, stream, link, now)
             else:
                 self.carriers.active(owner, stream, link, now)
@@ -304,12 +289,7 @@ class Channel:
             link.refreshes_in_a_row = 0
             self.ready.append(call)
             return
-        error = call_failed(call, stream, link.name)
-        if self.closed:
-            error = _closed_during(error)
-        else:
-            self._judge(link, error, now)
-        self._done(call, error)
+        self._done(call, self._failure(call, stream, link, now))
 
     def _stream_active(self, source: ServerStream, stream: Any, link: Link, now: float) -> None:
         if source.closed:
@@ -317,10 +297,19 @@ class Channel:
         if stream.messages:
             source.inbox.extend(stream.messages)
             stream.messages.clear()
+            link.refreshes_in_a_row = 0
+        if stream.status is None:
             self.ready.append(source)
-        if stream.status is not None:
-            error = None if stream.status.code == 0 else call_failed(source, stream, link.name)
-            self._done(source, _closed_during(error) if error is not None and self.closed else error)
+        else:
+            self._done(source, self._failure(source, stream, link, now) if stream.status.code else None)
+
+    def _failure(self, call: Call, stream: Any, link: Link, now: float) -> EtcdError:
+        """The error of a call whose stream ended, and what follows for the endpoint."""
+        error = call_failed(call, stream, link.name)
+        if self.closed:
+            return closed_during(error)
+        self._judge(link, error, now)
+        return error
 
     def _judge(self, link: Link, error: EtcdError, now: float) -> None:
         """Draw conclusions about an endpoint from what it answered."""
@@ -331,91 +320,34 @@ class Channel:
         elif isinstance(error, _UNHEALTHY):
             self._turn_from(link, now)
 
-    def _turn_from(self, link: Link, now: float) -> None:
-        """Look for another endpoint; new calls wait for it unless it cannot be had."""
-        self.endpoints.demote(link.endpoint, now)
-        if link is self.current and self.endpoints.better_than(link.endpoint, now):
-            self._note("turn", link, "answers badly")
-            link.suspect = True
-            self._dial(now)
+    # What a link asks on its own account.
 
-    # From dialling to the end.
+    def _greet(self, link: Link, now: float) -> None:
+        self._log_in(link, self.tokens.greeting(), now)
 
-    def _dial(self, now: float) -> None:
-        """See to it that a link is being dialled."""
-        if not self.closed and not any(each.state < LinkState.READY for each in self.links):
-            self._dial_one(now)
-
-    def _dial_one(self, now: float) -> None:
-        busy = [each.endpoint for each in self.links if each.state < LinkState.READY]
-        if self.current is not None and len(self.endpoints) > 1:
-            busy.append(self.current.endpoint)
-        endpoint = self.endpoints.pick(now, busy)
-        self._hurry_at = now + HURRY if endpoint is not None else self.endpoints.next_retry(busy)
-        if endpoint is None:
-            return
-        link = Link(endpoint, self.options, now, self._keepalive_time, self._agent, self._metadata)
-        self.tokens.prepare(link)
-        self.links.append(link)
-        self.opening.append(link)
-        self._note("connect", link, "")
-
-    def _wanted(self) -> bool:
-        """Whether somebody waits for a link."""
-        if self.closed or (self.current is not None and self.current.usable):
-            return False
-        return bool(self._waiting) or self.carriers.busy
-
-    def _advance(self, link: Link, now: float) -> None:
-        """Move a link on after something arrived."""
-        conn = link.conn
-        if conn.error is not None:
-            self._drop(link, conn.error, now)
-        elif link.state is LinkState.STARTING:
-            if conn.ready:
-                link.state = LinkState.GREETING
-                self._greet(link, self.tokens.greeting(), now)
-        elif conn.goaway is not None and link.state is LinkState.READY:
-            self._goaway(link, now)
-        if conn.goaway is not None and not conn.open_streams and link.state is not LinkState.CLOSED:
-            self._drop(link, errors.Unavailable("the server closed the connection (GOAWAY)"), now)
-
-    def _goaway(self, link: Link, now: float) -> None:
-        goaway = link.conn.goaway
-        assert goaway is not None
-        detail = goaway.debug.decode("utf-8", "replace")[:100]
-        self._note("goaway", link, detail)
-        if goaway.code == ENHANCE_YOUR_CALM and self._keepalive_time is not None:
-            # gRPC keepalive: after too_many_pings the client doubles its keepalive time.
-            self._keepalive_time = min(self._keepalive_time * 2, MAX_KEEPALIVE_TIME)
-        self._retire(link, now)
-        if self._waiting or self.carriers.busy:
-            self._dial(now)
-
-    def _retire(self, link: Link, now: float) -> None:
-        """Let a link end its streams and take no new ones."""
-        link.drain(now)
-        if self.current is link:
-            self.current = None
-        if self.carriers.busy:
-            self.carriers.link_draining(link, now)
-
-    def _greet(self, link: Link, greeting: Greeting, now: float) -> None:
+    def _log_in(self, link: Link, greeting: Greeting, now: float) -> None:
         link.login = greeting
         greeting.deadline = now + self.options.dial_timeout
-        link.greeting_deadline = greeting.deadline
-        self._send(greeting, link, now)
+        self._push_login(link, now)
+
+    def _push_login(self, link: Link, now: float) -> None:
+        """Send the greeting or refresh of a link as soon as its server takes a stream."""
+        if link.login.stream is None and link.conn.available_streams() > 0:
+            self._send(link.login, link, now)
 
     def _greeted(self, greeting: Greeting, stream: Any, link: Link, now: float) -> None:
-        greeting.done = True
-        link.login = None
-        link.greeting_deadline = None
+        """The stream of a greeting or refresh ended."""
+        if link.state is LinkState.CLOSED:
+            return  # `_drop` speaks for the link
         if stream.status.code == 0 and len(stream.messages) == 1:
             greeting.message = stream.messages[0]
         else:
             greeting.error = call_failed(greeting, stream, link.name)
-        if link.state is LinkState.CLOSED:
-            return  # `_drop` speaks for the link
+        self._answered(greeting, link, now)
+
+    def _answered(self, greeting: Greeting, link: Link, now: float) -> None:
+        link.login = None
+        greeting.done = True
         try:
             answer = self.tokens.answered(link, greeting)
         except errors.ClusterMismatch as error:
@@ -427,116 +359,101 @@ class Channel:
             self._drop(link, broken, now)
             return
         if link.state is LinkState.GREETING:
-            self._greeting_done(link, answer, greeting, now)
+            self._greeting_done(link, answer, greeting.error, now)
         else:
-            self._refresh_done(link, answer, greeting, now)
+            self._refresh_done(link, answer, greeting.error, now)
 
-    def _greeting_done(self, link: Link, answer: Answer, greeting: Greeting, now: float) -> None:
-        error = greeting.error
+    def _greeting_done(self, link: Link, answer: Answer, error: EtcdError | None, now: float) -> None:
         if answer is Answer.ASK_CLUSTER:
-            self._greet(link, self.tokens.ask_cluster(), now)
+            self._log_in(link, self.tokens.ask_cluster(), now)
             return
         if answer is Answer.FAILED and error is not None and not is_passing(error):
             self._note("auth-failed", link, error.message)
             error.final = True
-            self._fail_waiting(error)
+            for call in list(self._waiting):
+                self._end(call, own_copy(error))
             self.carriers.auth_failed(error, now)
             self._drop(link, error, now)
             return
-        if isinstance(error, _UNHEALTHY) and self.endpoints.better_than(link.endpoint, now):
-            self.endpoints.demote(link.endpoint, now)
-        self._ready(link, now)
+        if self._take_over(link, now):
+            if error is not None:
+                self._judge(link, error, now)
+            self.carriers.link_ready(link, now)
+            self._pump(now)
 
-    def _ready(self, link: Link, now: float) -> None:
-        """A link got through its greeting: it takes over."""
-        link.state = LinkState.READY
-        link.opened_at = now
-        self.endpoints.succeeded(link.endpoint, now)
-        self._hurry_at = None
-        self._note("ready", link, "")
-        old, self.current = self.current, link
-        for other in [each for each in self.links if each.state < LinkState.READY]:
-            self._drop(other, None, now)
-        if old is not None:
-            self._retire(old, now)
-            if not old.conn.open_streams:
-                self._drop(old, None, now)
-        self.carriers.link_ready(link, now)
-        self._pump(now)
+    def refresh(self, request: Refresh, now: float) -> None:
+        """Get a newer token than a failed call carried; ends with `again` told or an error."""
+        call = request.call
+        link: Link | None = call.link
+        if link is None or link.state is not LinkState.READY or link.generation != call.generation:
+            request.again = True
+        elif self.tokens.mode in ("cn", "none"):
+            # Without a token only "old revision" can pass by itself.
+            request.again = isinstance(call.error, errors.AuthOldRevision)
+        else:
+            link.waiting_refresh.append(request)
+            self.start_refresh(link, now)
+            return
+        request.done = True
+        self.ready.append(request)
 
-    def _refresh_done(self, link: Link, answer: Answer, greeting: Greeting, now: float) -> None:
+    def start_refresh(self, link: Link, now: float) -> None:
+        """Have the token of a link replaced, unless that is under way."""
+        if link.login is not None or link.refresh_at is not None:
+            return
+        if link.refreshes_in_a_row >= FREE_REFRESHES and now < link.refreshed_at + REFRESH_GAP:
+            link.refresh_at = link.refreshed_at + REFRESH_GAP
+            return
+        greeting = self.tokens.refresh()
+        if greeting is not None:
+            link.refreshes_in_a_row += 1
+            link.refreshed_at = now
+            self._log_in(link, greeting, now)
+
+    def _refresh_done(self, link: Link, answer: Answer, error: EtcdError | None, now: float) -> None:
+        failed = answer is Answer.FAILED
+        # A token of the caller's that was sent and refused: the rejection of the call says it all.
+        refused = self.tokens.mode == "static" and isinstance(error, errors.AuthFailed)
         waiting, link.waiting_refresh = link.waiting_refresh, []
         for request in waiting:
-            request.again = answer is not Answer.FAILED
-            if answer is Answer.FAILED and self.tokens.mode == "password":
-                request.error = greeting.error
+            request.again = not failed
+            if failed and error is not None and not refused:
+                request.error = own_copy(error)
             request.done = True
             self.ready.append(request)
         self._note("token", link, answer.value)
-        self.carriers.refreshed(link, answer is not Answer.FAILED, greeting.error, now)
+        self.carriers.refreshed(link, not failed, error, now)
 
-    def _drop(self, link: Link, error: EtcdError | None, now: float) -> None:
-        """End a link; `error` tells why, None for a link that is not needed any more."""
-        state, link.state = link.state, LinkState.CLOSED
-        reason = error if error is not None else errors.Unavailable("connection closed by this side")
-        reason.endpoint = reason.endpoint or link.name
-        link.failure = reason
-        self.links.remove(link)
-        if self.current is link:
-            self.current = None
-        if error is None:
-            link.conn.close()  # says goodbye with GOAWAY
-        else:
-            link.conn.receive_eof(reason.message)
-        self._collect(link, now)
-        if link in self.opening:
-            self.opening.remove(link)
-        self.closing.append(link)
-        self._note("closed", link, reason.message if error is not None else "")
-        if error is not None and (state < LinkState.READY or now - link.opened_at < SHORT_LIFE):
-            self.endpoints.failed(link.endpoint, error, now)
-            self._give_back(now)
-        for request in link.waiting_refresh:
+    def _login_late(self, link: Link, now: float) -> None:
+        """A greeting or refresh got no answer in time."""
+        greeting = link.login
+        if link.state is LinkState.GREETING:
+            self._drop(link, errors.Unavailable("no answer to the greeting", endpoint=link.name), now)
+            return
+        if greeting.stream is not None:
+            link.conn.reset_stream(greeting.stream)
+        greeting.error = errors.DeadlineExceeded(
+            "no fresh token in time", method=greeting.method.path, endpoint=link.name
+        )
+        self._answered(greeting, link, now)
+        self._ended_here(link, now)
+
+    def _draining(self, link: Link, now: float) -> None:
+        if link.login is None:
+            self._release_refreshes(link)
+        self.carriers.link_draining(link, now)
+
+    def _gone(self, link: Link, error: EtcdError, now: float) -> None:
+        self._release_refreshes(link)
+        self.carriers.link_lost(link, error, now)
+
+    def _release_refreshes(self, link: Link) -> None:
+        """The next attempt goes to another link, whose token is another."""
+        link.refresh_at = None
+        waiting, link.waiting_refresh = link.waiting_refresh, []
+        for request in waiting:
             request.again = request.done = True
             self.ready.append(request)
-        link.waiting_refresh = []
-        self.carriers.link_lost(link, reason, now)
-        if self._wanted():
-            if error is not None and state < LinkState.READY:
-                self._dial_one(now)  # at once, whatever the others being dialled come to
-            else:
-                self._dial(now)
-
-    def _give_back(self, now: float) -> None:
-        """An attempt to get away from a link failed: use it on, if it is alive."""
-        current = self.current
-        dialling = any(each.state < LinkState.READY for each in self.links)
-        if current is not None and current.suspect and current.ping_sent_at is None and not dialling:
-            current.suspect = False
-            self._pump(now)
-        if self.endpoints.all_failed():
-            failed = [each for each in self._waiting if each.fail_fast]
-            for call in failed:
-                self._end(call, _no_endpoint(self.endpoints.last_error()))
-
-    def _fail_waiting(self, error: EtcdError) -> None:
-        for call in list(self._waiting):
-            own = type(error)(error.message, code=error.code, endpoint=error.endpoint)
-            own.final = True
-            own.__cause__ = error
-            self._end(call, own)
-
-    def _pump(self, now: float) -> None:
-        """Send waiting calls as far as the current link takes them."""
-        link = self.current
-        while self._waiting and link is not None and link.usable and link.conn.available_streams() > 0:
-            self._send(self._waiting.popleft(), link, now)
-
-    def settle(self, now: float) -> None:
-        """Carry out what the machines of the streams ask for."""
-        self.carriers.run(now)
-        if self._wanted():
-            self._dial(now)
 
     # Time and end.
 
@@ -544,7 +461,8 @@ class Channel:
         """When `handle_timer` must be called next, monotonic seconds."""
         timer = self._hurry_at if self._hurry_at is not None and self._wanted() else None
         for link in self.links:
-            for moment in (link.next_timer(), link.refresh_at, link.greeting_deadline):
+            login_due = link.login.deadline if link.login is not None else None
+            for moment in (link.next_timer(), link.refresh_at, login_due):
                 if moment is not None and (timer is None or moment < timer):
                     timer = moment
         if self.carriers.busy:
@@ -556,6 +474,8 @@ class Channel:
     def handle_timer(self, now: float) -> None:
         """Do what is due."""
         for link in list(self.links):
+            if link.state is LinkState.CLOSED:
+                continue
             reason = link.check(now)
             if reason is not None:
                 self._drop(link, errors.Unavailable(reason, endpoint=link.name), now)
@@ -563,9 +483,9 @@ class Channel:
             if link.refresh_at is not None and now >= link.refresh_at:
                 link.refresh_at = None
                 self.start_refresh(link, now)
-            if link.greeting_deadline is not None and now >= link.greeting_deadline:
-                self._drop(link, errors.Unavailable("no answer to the greeting", endpoint=link.name), now)
-        if self._wanted() and self._hurry_at is not None and now >= self._hurry_at:
+            if link.login is not None and now >= link.login.deadline:
+                self._login_late(link, now)
+        if self._hurry_at is not None and now >= self._hurry_at and self._wanted():
             self._dial_one(now)
         if self.carriers.busy:
             self.carriers.handle_timer(now)
@@ -573,16 +493,7 @@ class Channel:
 
     def replace_endpoints(self, addresses: list[Address], now: float) -> None:
         """Use another list from now on; a link to a removed endpoint drains."""
-        self.endpoints.replace(addresses)
-        for link in list(self.links):
-            if link.endpoint in self.endpoints:
-                continue
-            if link.state < LinkState.READY:
-                self._drop(link, None, now)
-            elif link.state is LinkState.READY:
-                self._retire(link, now)
-                if not link.conn.open_streams:
-                    self._drop(link, None, now)
+        super().replace_endpoints(addresses, now)
         self.settle(now)
 
     def close(self, now: float) -> None:
@@ -595,33 +506,3 @@ class Channel:
             self._end(call, errors.ClientClosed("the client was closed"))
         for link in list(self.links):
             self._drop(link, None, now)
-
-    def _note(self, event: str, link: Link, detail: str) -> None:
-        self.notes.append((event, link.name, detail))
-
-    def endpoint_of(self, link: Link) -> Endpoint:
-        """The endpoint that a link goes to."""
-        return link.endpoint
-
-
-def _closed_during(error: EtcdError) -> EtcdError:
-    """The error of a call in flight when the client was closed."""
-    return errors.ClientClosed(
-        "the client was closed",
-        method=error.method,
-        endpoint=error.endpoint,
-        maybe_applied=error.maybe_applied,
-    )
-
-
-def _no_endpoint(cause: BaseException | None) -> EtcdError:
-    """The error of a call that does not want to wait for an endpoint."""
-    message = f"no endpoint answered: {cause}" if cause is not None else "no endpoint answered"
-    kind = errors.TlsError if isinstance(cause, errors.TlsError) else errors.Unavailable
-    error = kind(message)
-    error.final = True
-    error.__cause__ = cause
-    return error
-
-
-__all__ = ["Channel", "lost"]

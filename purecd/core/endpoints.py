@@ -195,17 +195,22 @@ class Endpoints:
 
     def failed(self, endpoint: Endpoint, error: BaseException | None, now: float) -> None:
         """A connection attempt failed, or a connection did not live long."""
-        wait = min(FIRST_WAIT * WAIT_FACTOR**endpoint.failures, MAX_WAIT)
+        # The exponent is bounded: after hours of failures the power would overflow.
+        wait = min(FIRST_WAIT * WAIT_FACTOR ** min(endpoint.failures, 10), MAX_WAIT)
         endpoint.retry_at = now + wait * (1 + WAIT_JITTER * (2 * self._rng.random() - 1))
         endpoint.failures += 1
         endpoint.error = error
 
     def succeeded(self, endpoint: Endpoint, now: float) -> None:
         """A connection is up; whatever kept the others away may be over as well."""
-        endpoint.failures = 0
         endpoint.error = None
         for each in self._all:
             each.retry_at = min(each.retry_at, now)
+
+    def lived(self, endpoint: Endpoint) -> None:
+        """A connection was of use for a while: the next failure is the first one."""
+        endpoint.failures = 0
+        endpoint.retry_at = 0.0
 
     def demote(self, endpoint: Endpoint, now: float) -> None:
         """Prefer the others for a while."""
@@ -213,7 +218,7 @@ class Endpoints:
 
     def all_failed(self) -> bool:
         """Whether the latest attempt at every endpoint failed."""
-        return all(each.failures for each in self._all)
+        return all(each.error is not None for each in self._all)
 
     def last_error(self) -> BaseException | None:
         """What kept an endpoint from being reached, if anything did."""

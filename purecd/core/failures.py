@@ -17,6 +17,7 @@ Source: Table E of the project's failure rules (docs/failures.md).
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 from purecd import errors
@@ -79,24 +80,56 @@ def _code(code: int) -> StatusCode:
         return StatusCode.UNKNOWN
 
 
-def expired(call: Call, endpoint: str, last: BaseException | None) -> EtcdError:
+def expired(call: Call, reason: BaseException | None) -> EtcdError:
     """The error of a call whose deadline passed.
 
     Args:
-        endpoint: where it was sent, "" if it was not.
-        last: what kept endpoints from being reached.
+        reason: what kept endpoints from being reached, None when one was.
     """
     after = ""
     if call.deadline is not None and call.started_at:
         after = f" after {max(call.deadline - call.started_at, 0):.3g} s"
-    if endpoint:
-        message = f"no answer{after}"
+    if call.stream is not None:
+        error = errors.DeadlineExceeded(f"no answer{after}", endpoint=call.link.name)
+    elif reason is not None:
+        error = errors.DeadlineExceeded(f"no endpoint could be reached{after}; the last one: {reason}")
+        error.__cause__ = reason
     else:
-        message = f"no endpoint could be reached{after}"
-        if last is not None:
-            message += f"; the last one: {last}"
-    error = errors.DeadlineExceeded(message, endpoint=endpoint)
+        error = errors.DeadlineExceeded(f"the call could not be sent{after}")
     error.final = True
-    if not endpoint:
-        error.__cause__ = last
     return error
+
+
+def closed_during(error: EtcdError) -> EtcdError:
+    """The error of a call in flight when the client was closed.
+
+    Args:
+        error: what became of its stream.
+    """
+    return errors.ClientClosed(
+        "the client was closed",
+        method=error.method,
+        endpoint=error.endpoint,
+        maybe_applied=error.maybe_applied,
+    )
+
+
+def no_endpoint(cause: BaseException | None) -> EtcdError:
+    """The error of a call that does not want to wait for an endpoint.
+
+    Args:
+        cause: what kept the endpoints from being reached.
+    """
+    message = f"no endpoint answered: {cause}" if cause is not None else "no endpoint answered"
+    kind = errors.TlsError if isinstance(cause, errors.TlsError) else errors.Unavailable
+    error = kind(message)
+    error.final = True
+    error.__cause__ = cause
+    return error
+
+
+def own_copy(error: EtcdError) -> EtcdError:
+    """One of several calls' own error for what happened once; what each adds stays its own."""
+    own = copy.copy(error)
+    own.__cause__ = error
+    return own

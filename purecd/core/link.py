@@ -15,7 +15,8 @@
    link is dead when nothing at all arrives within the keepalive timeout after that.
 4. A link whose call timed out without a sign of life is *suspect*: it gets a PING at once (at
    most one in 5 s, etcd counts them) and no new calls until something arrives.
-5. The token belongs to the link: it was issued by the member at the other end, which therefore
+5. A link that drains is tested in the same way, after 30 s of silence if PINGs are switched off.
+6. The token belongs to the link: it was issued by the member at the other end, which therefore
    knows it. A refresh gives the link a new `generation`.
 
 Source: RFC 9113 §6.7; grpc-go keepalive; etcd --grpc-keepalive-min-time.
@@ -26,7 +27,6 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any
 
-from purecd import errors
 from purecd.wire.headers import RequestHeaders
 from purecd.wire.http2 import Http2Connection
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 MIN_PING_GAP = 5.0
 PROBE_TIMEOUT = 2.0
-DRAIN_TIMEOUT = 30.0
+DRAIN_SILENCE = 30.0
 _PING = b"purecd\0\0"
 
 
@@ -65,6 +65,8 @@ class Link:
 
     Attributes:
         transport: the driver's own record of the socket.
+        suspect: silent when it should not be; takes no new calls until something arrives.
+        avoided: answers badly; takes no new calls while another link may be had.
         token: what ``token`` metadata carries, b"" for none.
         generation: counts the tokens of this link.
         login: the greeting or refresh under way.
@@ -101,8 +103,6 @@ class Link:
         self.refreshes_in_a_row = 0
         self.refreshed_at = float("-inf")
         self.refresh_at: float | None = None
-        self.greeting_deadline: float | None = None
-        self.failure: errors.EtcdError | None = None
         self.opened_at = now
         self.deadline = now + options.dial_timeout
         self.keepalive_time = keepalive_time
@@ -112,6 +112,7 @@ class Link:
         self.ping_timeout = options.keepalive_timeout
         self.last_ping_at = float("-inf")
         self.suspect = False
+        self.avoided = False
         self._options = options
 
     def __repr__(self) -> str:
@@ -164,7 +165,7 @@ class Link:
     @property
     def usable(self) -> bool:
         """Whether a new call may go out on it."""
-        return self.state is LinkState.READY and not self.suspect
+        return self.state is LinkState.READY and not self.suspect and not self.avoided
 
     def next_timer(self) -> float | None:
         """When `check` must be asked next, monotonic seconds."""
@@ -172,11 +173,11 @@ class Link:
             return self.deadline
         if self.ping_sent_at is not None:
             return self.ping_sent_at + self.ping_timeout
-        if self.state is LinkState.DRAINING:
-            return self.deadline
-        if self.keepalive_time is not None and self.conn.open_streams:
+        if not self.conn.open_streams:
+            return None
+        if self.keepalive_time is not None:
             return self.last_received + self.keepalive_time
-        return None
+        return self.last_received + DRAIN_SILENCE if self.state is LinkState.DRAINING else None
 
     def check(self, now: float) -> str | None:
         """Send a PING if it is time; the reason when the link is dead, else None."""
@@ -187,8 +188,6 @@ class Link:
             return f"no answer within the dial timeout ({self._options.dial_timeout:g} s)"
         if self.ping_sent_at is not None:
             return f"no answer to a PING within {self.ping_timeout:g} s"
-        if self.state is LinkState.DRAINING:
-            return "streams did not end after GOAWAY"
         self._ping(now, self.keepalive_timeout)
         return None
 
@@ -203,11 +202,6 @@ class Link:
         self.ping_sent_at = self.last_ping_at = now
         self.ping_timeout = timeout
 
-    def drain(self, now: float) -> None:
-        """Take no new streams; those that are open may end."""
-        self.state = LinkState.DRAINING
-        self.deadline = now + DRAIN_TIMEOUT
-
 
 def _as_ascii(authority: str) -> str:
     """The authority as a header carries it: international names in their IDNA form."""
@@ -217,14 +211,3 @@ def _as_ascii(authority: str) -> str:
 def _uses_tls(told: bool | None, options: Options) -> bool:
     """Whether the endpoint is spoken to by TLS: its scheme decides, else whether TLS is configured."""
     return options.tls is not None if told is None else told
-
-
-def lost(link: Link, reason: str, cause: BaseException | None = None) -> errors.EtcdError:
-    """The error for a link that went away for `reason`."""
-    if isinstance(cause, errors.EtcdError):
-        error: errors.EtcdError = cause
-        error.endpoint = error.endpoint or link.name
-        return error
-    error = errors.Unavailable(reason, endpoint=link.name)
-    error.__cause__ = cause
-    return error

@@ -5,7 +5,8 @@
 2. An attempt whose outcome is unknown is repeated only when the method changes nothing, or
    when doing it twice is the same as doing it once, or when the caller said so.
 3. A refusal that another try cannot change is raised at once.
-4. A rejected token is refreshed, at most three times for one call.
+4. A rejected token is refreshed, at most three times for one call; attempts to log in that fail
+   for a passing reason do not count.
 5. The first repetition follows at once, the later ones after 25 ms growing to 1 s.
 
 Source: Table E of the project's failure rules (docs/failures.md); etcd
@@ -14,6 +15,7 @@ client/v3/retry_interceptor.go where it agrees.
 
 from __future__ import annotations
 
+import enum
 from typing import Any
 
 from purecd import errors
@@ -23,6 +25,7 @@ from purecd.errors import EtcdError, StatusCode
 
 MAX_REFRESHES = 3
 FIRST_PAUSE = 0.025
+PAUSE_FACTOR = 1.6
 MAX_PAUSE = 1.0
 
 # Answered before the request reaches the log, so no attempt of this kind was applied.
@@ -59,7 +62,6 @@ def call(
     attempts = 0
     refreshes = 0
     ambiguous = False
-    last: EtcdError
     while True:
         attempt = Call(method, request, require_leader=require_leader, endpoint=endpoint, metadata=metadata)
         attempt.attempt = attempts + 1
@@ -67,41 +69,56 @@ def call(
             return (yield attempt)
         except EtcdError as error:
             attempts += 1
-            error.attempts = attempts
-            if method.policy is Policy.READ:
-                error.maybe_applied = False
-            ambiguous = ambiguous or error.maybe_applied
-            if errors.is_stale_token(error):
-                refreshes += 1
-                error.maybe_applied = ambiguous
-                if refreshes > MAX_REFRESHES or not (yield from _refresh(attempt, error)):
-                    raise
-                continue
-            if not may_repeat(method, error, idempotent):
-                # An earlier attempt of a repeatable write may have been applied even if this one was not.
-                error.maybe_applied = ambiguous
-                raise
+            if method.policy is not Policy.READ:
+                # An earlier attempt may have been applied even if this one was not.
+                ambiguous = ambiguous or error.maybe_applied
+            error.attempts, error.maybe_applied = attempts, ambiguous
             last = error
+            if errors.is_stale_token(error):
+                if refreshes == MAX_REFRESHES:
+                    raise
+                refreshed = yield from _refresh(attempt, error)
+                if refreshed is Refreshed.NEWER:
+                    refreshes += 1
+                    continue
+                if refreshed is Refreshed.NONE:
+                    raise
+            elif not may_repeat(method, error, idempotent):
+                raise
         if attempts > 1:
+            # The exponent is bounded: without a deadline the power would overflow some day.
+            pause = min(FIRST_PAUSE * PAUSE_FACTOR ** min(attempts - 2, 10), MAX_PAUSE)
             try:
-                yield Sleep(min(FIRST_PAUSE * 1.6 ** (attempts - 2), MAX_PAUSE), jitter=0.2)
+                yield Sleep(pause, jitter=0.2)
             except EtcdError as late:
-                late.method, late.endpoint, late.attempts = method.path, last.endpoint, attempts
-                late.maybe_applied = ambiguous
-                raise late from last
+                raise _on_behalf(late, last) from last
 
 
-def _refresh(attempt: Call, rejection: EtcdError) -> Op[bool]:
-    """Get a newer token; whether to try again. Raises why logging in is refused."""
+class Refreshed(enum.Enum):
+    """What came of asking for a newer token."""
+
+    NEWER = "there is one, or none is needed any more"
+    NONE = "there is none to be had"
+    LATER = "nobody can tell at the moment"
+
+
+def _refresh(attempt: Call, rejection: EtcdError) -> Op[Refreshed]:
+    """Get a newer token than the rejected one. Raises why logging in is refused."""
     try:
         again: bool = yield Refresh(attempt)
-    except EtcdError as error:
-        error.maybe_applied = rejection.maybe_applied
-        if error.final or not may_repeat(AUTHENTICATE, error):
-            raise error from rejection
-        yield Sleep(FIRST_PAUSE)
-        return True
-    return again
+    except EtcdError as refusal:
+        if may_repeat(AUTHENTICATE, refusal):
+            return Refreshed.LATER
+        raise _on_behalf(refusal, rejection) from rejection
+    return Refreshed.NEWER if again else Refreshed.NONE
+
+
+def _on_behalf(error: EtcdError, last: EtcdError) -> EtcdError:
+    """An error that ends a call between two attempts tells what is known of the last one."""
+    error.method = error.method or last.method
+    error.endpoint = error.endpoint or last.endpoint
+    error.attempts, error.maybe_applied = last.attempts, last.maybe_applied
+    return error
 
 
 def may_repeat(method: Method, error: EtcdError, idempotent: bool = False) -> bool:
@@ -126,6 +143,6 @@ def _passing(error: errors.RpcError) -> bool:
     if isinstance(error, errors.NotCapable):
         return False
     if error.code is StatusCode.UNKNOWN:
-        # 3.4 and 3.5.1 report the end of their own patience without a code.
-        return error.message in ("context deadline exceeded", "context canceled", "not a primary lessor")
+        # A member that was the leader a moment ago says so of leases, without a code.
+        return error.message == "not a primary lessor"
     return error.code in _PASSING_CODES

@@ -102,7 +102,7 @@ class Driver:
                 if not self._wait(waiter, call.deadline):
                     self._finish(call, channel.expire, time.monotonic())
         except BaseException:
-            self._finish(call, channel.abandon)
+            self._finish(call, channel.abandon, time.monotonic())
             raise
         if call.error is not None:
             raise call.error

@@ -7,7 +7,8 @@ import random
 
 from purecd import errors
 from purecd.core import methods
-from purecd.core.channel import HURRY, Channel
+from purecd.core.channel import Channel
+from purecd.core.links import HURRY
 from purecd.core.endpoints import parse_endpoint
 from purecd.core.op import Call
 from purecd.options import Options
