@@ -140,7 +140,6 @@ class FaultProxy:
     Attributes:
         port: TCP port it listens on, known from entry on.
         connections: count of connections accepted so far.
-        transferred: bytes passed on so far, per direction.
     """
 
     def __init__(self, target: str, seed: int = 0) -> None:
@@ -157,7 +156,7 @@ class FaultProxy:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="FaultProxy", daemon=True)
         self.connections = 0
-        self.transferred: dict[Direction, int] = {"tx": 0, "rx": 0}
+        self._transferred: dict[Direction, int] = {"tx": 0, "rx": 0}
         self._listener: socket.socket | None = None
         self.port = 0
 
@@ -170,6 +169,13 @@ class FaultProxy:
     def open_connections(self) -> int:
         """Count of connections open now."""
         return len(self._links)
+
+    @property
+    def transferred(self) -> dict[Direction, int]:
+        """Bytes passed on so far, per direction; all that an end has received is counted."""
+        if self._thread.is_alive():
+            self._do(lambda: None)  # it may be between sending and counting
+        return dict(self._transferred)
 
     def __enter__(self) -> FaultProxy:
         self._wake_in, self._wake_out = socket.socketpair()
@@ -354,7 +360,7 @@ class FaultProxy:
     def _move(self, direction: Direction, flow: Flow, ready: Ready, now: float) -> None:
         due = flow.due_at()
         if due is not None and due <= now and flow.target in ready:
-            self.transferred[direction] += flow.send(now)
+            self._transferred[direction] += flow.send(now)
         if flow.source in ready and flow.wants_input():
             flow.receive(now, self._rng)
         if flow.eof and not flow.held and not flow.finished and not flow.faults.blackhole:
