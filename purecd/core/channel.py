@@ -308,10 +308,15 @@ class Channel(Links):
         error = call_failed(call, stream, link.name)
         if self.closed:
             return closed_during(error)
-        self._judge(link, error, now)
+        if isinstance(error, errors.Canceled) and call.deadline is not None and now >= call.deadline:
+            # The server measures the deadline too, and cancels the stream when it was quicker to look.
+            late = expired(call, None)
+            late.maybe_applied, late.method = error.maybe_applied, error.method
+            error = late
+        self.judge(link, error, now)
         return error
 
-    def _judge(self, link: Link, error: EtcdError, now: float) -> None:
+    def judge(self, link: Link, error: EtcdError, now: float) -> None:
         """Draw conclusions about an endpoint from what it answered."""
         if isinstance(error, errors.NotSupportedForLearner):
             if len(self.endpoints) > 1:
@@ -377,7 +382,7 @@ class Channel(Links):
             return
         if self._take_over(link, now):
             if error is not None:
-                self._judge(link, error, now)
+                self.judge(link, error, now)
             self.carriers.link_ready(link, now)
             self._pump(now)
 

@@ -407,6 +407,18 @@ def test_e8_the_deadline_passes_after_the_message_left(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_e8_the_server_was_quicker_to_see_that_the_deadline_has_passed(kind):
+    # grpc-go: its own timer of grpc-timeout resets the stream with CANCEL.
+    world = connected()
+    world.members["a:1"].silent.add(rpc(kind))
+    run = world.run(operation(kind), timeout=2.0)
+    world.now += 2.001  # the front is late to look
+    world.peer().reset(world.requests(rpc(kind))[0], CANCEL)
+    world.settle()
+    check(world, run, kind, unknown(errors.DeadlineExceeded)[kind])
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("missing", [1, 10])
 def test_e8_the_deadline_passes_before_all_of_it_left(kind, missing):
     world = connected()
