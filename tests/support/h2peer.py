@@ -80,7 +80,7 @@ class H2Peer:
         self._conn.initiate_connection()
         self._by_id: dict[int, Request] = {}
         self._raw = b""
-        self._answered: set[int] = set()
+        self._answered: list[Request] = []
         self.requests: list[Request] = []
         self.pings: list[bytes] = []
         self.goaway: int | None = None
@@ -91,6 +91,7 @@ class H2Peer:
 
     def receive(self, data: bytes) -> None:
         """Take bytes of the client. Raises h2's ProtocolError for what no client may send."""
+        grown: list[Request] = []
         for event in self._conn.receive_data(data):
             if isinstance(event, h2.events.RequestReceived):
                 headers = {_text(name): _text(value) for name, value in event.headers}
@@ -101,7 +102,7 @@ class H2Peer:
                 self._by_id[event.stream_id].body += event.data
                 if self.generous:
                     self._conn.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-                self._consider(event.stream_id)
+                grown.append(self._by_id[event.stream_id])
             elif isinstance(event, h2.events.StreamEnded):
                 self._by_id[event.stream_id].ended = True
             elif isinstance(event, h2.events.StreamReset):
@@ -112,18 +113,16 @@ class H2Peer:
                 self.credit[event.stream_id] = self.credit.get(event.stream_id, 0) + event.delta
             elif isinstance(event, h2.events.ConnectionTerminated):
                 self.goaway = int(event.error_code or 0)
+        for request in grown:
+            if request.reset is None and request not in self._answered and request.messages:
+                self._answered.append(request)
+                self._answer(self, request)
 
     def data_to_send(self) -> bytes:
         """Bytes for the client."""
         data = self._conn.data_to_send() + self._raw
         self._raw = b""
         return data
-
-    def _consider(self, stream_id: int) -> None:
-        request = self._by_id[stream_id]
-        if stream_id not in self._answered and request.messages:
-            self._answered.add(stream_id)
-            self._answer(self, request)
 
     # Answers.
 
