@@ -19,6 +19,13 @@ class Send(NamedTuple):
     data: bytes
 
 
+class Suspect(NamedTuple):
+    """What was sent on `link` at `since` is not answered: see whether it lives, and look for another."""
+
+    link: Any
+    since: float
+
+
 class CloseStream(NamedTuple):
     """Reset the stream with CANCEL; the machine takes no further input from it."""
 

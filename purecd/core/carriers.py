@@ -19,6 +19,7 @@ from purecd.core.op import Call
 from purecd.core.watching import Watcher, WatchMux
 from purecd.errors import EtcdError
 from purecd.requests import Get
+from purecd.types import GetReply
 from purecd.wire.grpc import GrpcStream
 from purecd.wire.status import message_frame
 
@@ -33,9 +34,14 @@ _REQUIRE_LEADER = ((b"hasleader", b"true"),)
 
 
 class Carrier:
-    """The gRPC stream that carries one stream of a machine."""
+    """The gRPC stream that carries one stream of a machine.
 
-    __slots__ = ("link", "machine", "method", "stream", "token", "wire")
+    Attributes:
+        wire: the stream on its link, None while the server takes no further one.
+        unsent: messages that wait for that, with their prefixes.
+    """
+
+    __slots__ = ("link", "machine", "method", "stream", "token", "unsent", "wire")
 
     def __init__(self, machine: Any, stream: Any, link: Link, method: methods.Method) -> None:
         self.machine = machine
@@ -43,6 +49,7 @@ class Carrier:
         self.link = link
         self.method = method
         self.token = link.token
+        self.unsent = b""
         self.wire: Any = None
 
 
@@ -71,6 +78,7 @@ class Carriers:
         self._leases: KeepAlives | None = None
         self._machines: list[Any] = []
         self._probes: list[Probe] = []
+        self._held: list[Carrier] = []  # not open yet
         self.busy = False
 
     # Sources.
@@ -145,6 +153,7 @@ class Carriers:
 
     def link_lost(self, link: Link, error: EtcdError, now: float) -> None:
         """A link is gone."""
+        self._held = [each for each in self._held if each.link is not link]
         for probe in [each for each in self._probes if each.link is link]:
             self._probed(probe, error, now)
         for machine in self._machines:
@@ -183,14 +192,16 @@ class Carriers:
             except ValueError as error:
                 self._broken(owner, error, now)
                 return
+            if not getattr(response, "canceled", False):
+                link.refreshes_in_a_row = 0  # the token is taken
             machine.stream_message(owner.stream, response, now)
             if owner.stream.carrier is not owner:
                 return
         if stream.status is not None:
             owner.stream.carrier = None
-            machine.stream_ended(owner.stream, self._end_of(owner, stream, link), now)
+            machine.stream_ended(owner.stream, self._end_of(owner, stream, link, now), now)
 
-    def _end_of(self, owner: Carrier, stream: Any, link: Link) -> EtcdError:
+    def _end_of(self, owner: Carrier, stream: Any, link: Link, now: float) -> EtcdError:
         if stream.status.code == 0:
             error: EtcdError = errors.Unavailable("the server ended the stream")
         else:
@@ -198,6 +209,7 @@ class Carriers:
         error.maybe_applied = False
         error.method = owner.method.path
         error.endpoint = link.name
+        self._channel.judge(link, error, now)
         return error
 
     def _broken(self, owner: Carrier, cause: Exception, now: float) -> None:
@@ -210,6 +222,8 @@ class Carriers:
 
     def run(self, now: float) -> None:
         """Carry out what the machines want and collect who got something."""
+        if self._held:
+            self._open_held()
         for machine in self._machines:
             wanted = machine.take_actions()
             while wanted:
@@ -223,13 +237,13 @@ class Carriers:
     def _do(self, machine: Any, action: Any, now: float) -> None:
         kind = type(action)
         if kind is actions.Send:
-            carrier = action.stream.carrier
-            if carrier is not None:
-                carrier.link.conn.send_data(carrier.wire, message_frame(action.data))
+            self._send(action.stream.carrier, message_frame(action.data))
         elif kind is actions.OpenStream:
             self._open(machine, action.stream, now)
         elif kind is actions.CloseStream:
             self._close(action.stream)
+        elif kind is actions.Suspect:
+            self._channel.unanswered(action.link, action.since, now)
         elif kind is actions.Refresh:
             self._refresh(machine, action, now)
         elif kind is CheckPermission:
@@ -238,21 +252,45 @@ class Carriers:
             request = Get(b"\0", count_only=True, limit=1)
             self._probe(Probe(request, machine, None), action.link, action.link.token, now)
 
+    def _send(self, carrier: Carrier | None, data: bytes) -> None:
+        if carrier is None:
+            return  # it ended meanwhile, as the machine will hear
+        if carrier.wire is None:
+            carrier.unsent += data
+        else:
+            carrier.link.conn.send_data(carrier.wire, data)
+
     def _open(self, machine: Any, stream: Any, now: float) -> None:
         link = stream.link
-        if link.state is LinkState.CLOSED:
-            return  # the machine hears of the loss
+        if link.state is not LinkState.READY:
+            return  # the machine hears that the link is lost, or of another one to move to
         method = methods.WATCH if machine is self._watches else methods.LEASE_KEEP_ALIVE
         carrier = Carrier(machine, stream, link, method)
         stream.carrier = carrier
-        carrier.wire = GrpcStream(carrier, max_receive=self._channel.options.max_receive_size)
-        extra = _REQUIRE_LEADER if stream.require_leader else ()
-        block = link.headers.block(method.raw_path, b"", link.token, extra)
-        link.conn.open_stream(carrier.wire, block, b"", False)
+        self._held.append(carrier)
+        self._open_held()
+
+    def _open_held(self) -> None:
+        """Open streams as far as their servers take any."""
+        held, self._held = self._held, []
+        for carrier in held:
+            link = carrier.link
+            if link.state is not LinkState.READY or not link.conn.available_streams():
+                self._held.append(carrier)
+                continue
+            carrier.wire = GrpcStream(carrier, max_receive=self._channel.options.max_receive_size)
+            extra = _REQUIRE_LEADER if carrier.stream.require_leader else ()
+            block = link.headers.block(carrier.method.raw_path, b"", carrier.token, extra)
+            link.conn.open_stream(carrier.wire, block, carrier.unsent, False)
+            carrier.unsent = b""
 
     def _close(self, stream: Any) -> None:
         carrier, stream.carrier = stream.carrier, None
-        if carrier is not None and carrier.link.state is not LinkState.CLOSED:
+        if carrier is None:
+            return
+        if carrier.wire is None:
+            self._held.remove(carrier)
+        else:
             carrier.link.conn.reset_stream(carrier.wire)
 
     def _refresh(self, machine: Any, action: Any, now: float) -> None:
@@ -283,8 +321,8 @@ class Carriers:
         probe.link = link
         probe.deadline = now + PROBE_TIMEOUT
         self._probes.append(probe)
-        if link.state is LinkState.CLOSED:
-            self._probed(probe, errors.Unavailable("connection lost", endpoint=link.name), now)
+        if link.state is not LinkState.READY or not link.conn.available_streams():
+            self._probed(probe, errors.Unavailable("no stream for a probe", endpoint=link.name), now)
             return
         data = message_frame(probe.method.encode(probe.request))
         probe.stream = GrpcStream(probe, max_receive=self._channel.options.max_receive_size, unary=True)
@@ -297,8 +335,7 @@ class Carriers:
         if probe.subject is not None:
             probe.machine.permission_answer(probe.subject, error, now)
             return
-        revision = None if error is not None else probe.method.decode(probe.message).header.revision
-        probe.machine.revision_answer(probe.link, revision, now)
+        probe.machine.revision_answer(probe.link, None if error is not None else _revision(probe), now)
 
     # Time and end.
 
@@ -324,3 +361,12 @@ class Carriers:
             machine.close(now)
         self.run(now)
         self.busy = False
+
+
+def _revision(probe: Probe) -> int | None:
+    """The revision that a read found, None if its reply is broken."""
+    try:
+        reply: GetReply = probe.method.decode(probe.message)
+    except ValueError:
+        return None
+    return reply.header.revision

@@ -4,7 +4,8 @@
 1. A lease is believed alive until its TTL, less 1 % for clocks that drift, has passed since the last
    *answered* request was sent: this side gives up before the server does.
 2. A lease is renewed when a third of its TTL has passed, give or take 10 %. A request without an answer
-   is repeated once on the same stream, and sent again on the next one.
+   is repeated once on the same stream, and sent again on the next one. When it has to be repeated and
+   the stream has been silent since, the connection is suspected: a hung member must not cost a lease.
 3. A stream that ends is opened again after 50 ms, growing to 500 ms until something is answered. A
    connection that drains is left as soon as there is another. Nothing but rule 1 gives a lease up,
    except what 4 to 6 say.
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 from purecd import errors
 from purecd.admin_types import LeaseKeepAliveReply
-from purecd.core.actions import CloseStream, OpenStream, Refresh, Send
+from purecd.core.actions import CloseStream, OpenStream, Refresh, Send, Suspect
 from purecd.core.keptlease import UNKNOWN, Entry, KeptLease, LeaseStream, alive_until
 from purecd.core.timers import Timers
 from purecd.errors import EtcdError, StatusCode
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KeepAlives", "KeptLease", "LeaseStream"]
 
-Action = Union[OpenStream, Send, CloseStream, Refresh]
+Action = Union[OpenStream, Send, CloseStream, Refresh, Suspect]
 
 JITTER = 0.1
 FIRST_PAUSE = 0.05  # seconds before a stream that ended is opened again
@@ -330,7 +331,11 @@ class KeepAlives:
             self._send(stream, entry, now)
 
     def _send(self, stream: LeaseStream, entry: Entry, now: float) -> None:
-        sent = len(stream.unanswered.get(entry.lease_id, ()))
+        times = stream.unanswered.get(entry.lease_id, ())
+        sent = len(times)
+        if times and stream.heard_at <= times[0] and stream.suspected_at <= times[0]:
+            stream.suspected_at = now
+            self._actions.append(Suspect(stream.link, times[0]))
         if sent < MAX_UNANSWERED:
             stream.asked(entry.lease_id, now)
             sent += 1
@@ -377,7 +382,7 @@ class KeepAlives:
 
     def _end(self, lease: KeptLease, reason: str, what: str, cause: EtcdError | None) -> None:
         # One error for each lease: every waiter raises its own.
-        error = errors.LeaseLost(f"lease {lease.lease_id & 0xFFFFFFFFFFFFFFFF:x} {what}")
+        error = errors.LeaseLost(f"lease {lease.lease_id & 0xFFFFFFFFFFFFFFFF:x} {what}", reason=reason)
         if cause is not None:
             error.__cause__ = cause
             error.endpoint = cause.endpoint

@@ -89,9 +89,10 @@ class LeaseStream:
         carrier: the channel's own.
         unanswered: by lease id, when the requests without an answer were sent; oldest lease first.
         heard_at: when the last message arrived.
+        suspected_at: when its silence was reported last.
     """
 
-    __slots__ = ("carrier", "generation", "has_token", "heard_at", "link", "unanswered")
+    __slots__ = ("carrier", "generation", "has_token", "heard_at", "link", "suspected_at", "unanswered")
 
     require_leader = True
 
@@ -102,6 +103,7 @@ class LeaseStream:
         self.carrier: Any = None
         self.unanswered: dict[int, list[float]] = {}
         self.heard_at = UNKNOWN
+        self.suspected_at = UNKNOWN
 
     def asked(self, lease_id: int, now: float) -> None:
         """A request goes out."""

@@ -146,6 +146,8 @@ class Lease:
         """It was renewed or lost. Called by the keeper's thread, no lock held."""
         while self._kept.take() is not None:
             pass
+        if self._kept.closed:
+            self._ended.set()  # by the client, if not by `close`
         if self._kept.lost and not self._ended.is_set():
             self._ended.set()
             logger.warning("lease %x lost: %s", self.id, self._kept.error)

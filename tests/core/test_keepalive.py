@@ -6,7 +6,7 @@ import random
 import pytest
 
 from purecd import errors
-from purecd.core.actions import CloseStream, OpenStream, Refresh, Send
+from purecd.core.actions import CloseStream, OpenStream, Refresh, Send, Suspect
 from purecd.core.keepalive import KeepAlives, KeptLease
 from purecd.errors import StatusCode
 from purecd.types import EMPTY_HEADER
@@ -33,7 +33,7 @@ class Bench:
 
     def __init__(self, auth_mode="none", link="link 1", rng=None, **options):
         self.machine = KeepAlives(auth_mode=auth_mode, rng=rng or Middle(), **options)
-        self.opened, self.closed, self.refreshes = [], [], []
+        self.opened, self.closed, self.refreshes, self.suspects = [], [], [], []
         if link is not None:
             self.machine.link_ready(link, 1, auth_mode != "none", 0.0)
 
@@ -52,6 +52,8 @@ class Bench:
                 self.opened.append(action.stream)
             elif type(action) is CloseStream:
                 self.closed.append(action.stream)
+            elif type(action) is Suspect:
+                self.suspects.append((action.link, action.since))
             else:
                 assert type(action) is Refresh
                 self.refreshes.append((action.link, action.generation))
@@ -150,6 +152,46 @@ def test_a_request_without_an_answer_is_repeated_once():
     assert bench.machine.next_timer() == pytest.approx(12 * 0.99)  # nothing but the deadline
 
 
+def test_a_silent_connection_is_suspected_when_a_request_is_repeated():
+    bench, _ = kept(ttl=12)
+    bench.fire()  # 4.0
+    bench.sends()
+    assert bench.suspects == []
+    bench.fire()  # 6.0
+    bench.sends()
+    assert bench.suspects == [("link 1", pytest.approx(4.0))]
+    bench.machine.link_ready("link 2", 1, False, 6.1)
+    bench.machine.link_draining("link 1", 6.1)
+    bench.machine.link_ready("link 2", 1, False, 6.1)
+    assert bench.sends() == [7], "sent again on the other one at once"
+    bench.fire()
+    bench.sends()
+    assert bench.suspects[1:] == [("link 2", pytest.approx(6.1))], "each stream is told of by itself"
+
+
+def test_one_silence_is_reported_once_for_any_number_of_leases():
+    bench = Bench()
+    for lease_id in range(1, 101):
+        bench.keep(lease_id, 0.0, ttl=12, sent_at=0.0)
+    bench.sends()
+    bench.machine.handle_timer(2.0)
+    assert len(bench.sends()) == 100
+    assert bench.suspects == [("link 1", 0.0)]
+
+
+def test_a_connection_that_answers_about_others_is_not_suspected():
+    bench, _ = kept(1, ttl=12)
+    other = bench.keep(2, 3.9, ttl=12, sent_at=3.9)
+    assert bench.sends() == [2]
+    bench.machine.handle_timer(4.0)
+    assert bench.sends() == [1]
+    bench.answer(2, 12, 5.0)
+    bench.machine.handle_timer(6.0)
+    assert bench.sends() == [1], "repeated"
+    assert bench.suspects == []
+    assert not other.lost
+
+
 def test_a_request_is_not_repeated_before_half_a_second():
     bench, _ = kept(ttl=2)
     first = bench.fire()
@@ -243,6 +285,7 @@ def test_a_lease_is_lost_at_its_deadline():
     assert lease.lost
     assert lease.reason == "timeout"
     assert isinstance(lease.error, errors.LeaseLost)
+    assert lease.error.reason == lease.reason == "timeout"
     assert str(lease.error) == "lease 7 was not renewed in time"
     assert lease.error.__cause__ is LOST_CONNECTION
     assert lease in bench.machine.take_ready()
