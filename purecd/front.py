@@ -99,6 +99,10 @@ class Front:
         self.hooks = tuple(hooks)
         self._addresses: list[Address] = [parse_endpoint(each) for each in self._options.endpoints]
         check_secrecy(self._options, self._addresses)
+        if tls is not None:
+            from purecd.core.contexts import warn_of
+
+            warn_of(tls)
         self._start()
 
     @classmethod

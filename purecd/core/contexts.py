@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from typing import TYPE_CHECKING
 
 from purecd.errors import TlsError
@@ -11,6 +13,23 @@ if TYPE_CHECKING:
     import ssl
 
     from purecd.options import Tls
+
+logger = logging.getLogger("purecd")
+
+
+def warn_of(tls: Tls) -> None:
+    """Log, once for a client, what makes its TLS weaker than it looks."""
+    if tls.insecure_skip_verify:
+        logger.warning(
+            "insecure_skip_verify: the server's certificate is not checked, anybody can be the server"
+        )
+    if tls.key is not None:
+        try:
+            mode = os.stat(tls.key).st_mode
+        except OSError:
+            return  # told when a connection needs it
+        if os.name == "posix" and mode & 0o004:
+            logger.warning("client key %s is readable by everybody on this machine", tls.key)
 
 
 def make_context(tls: Tls | None) -> ssl.SSLContext:
@@ -48,9 +67,13 @@ def _trusting(ca_cert: str | None) -> ssl.SSLContext:
     try:
         # Given a file, create_default_context leaves the system's authorities out.
         context = ssl.create_default_context(cafile=ca_cert)
-    except (OSError, ssl.SSLError) as error:
+    except ssl.SSLError as error:
+        raise TlsError(
+            f"CA file {ca_cert} holds no certificate, or half of one ({_reason(error)})"
+        ) from error
+    except OSError as error:
         raise TlsError(f"CA file {ca_cert}: {error.strerror or error}") from error
-    if ca_cert is not None and not context.cert_store_stats()["x509"]:
+    if ca_cert is not None and not context.cert_store_stats()["x509"]:  # only revocation lists, say
         raise TlsError(f"CA file {ca_cert} holds no certificate")
     return context
 
@@ -61,5 +84,13 @@ def _load_certificate(context: ssl.SSLContext, cert: str, key: str | None, passw
     try:
         # Without a password OpenSSL would ask on the terminal; an empty one makes it fail instead.
         context.load_cert_chain(cert, key, password=password if password is not None else "")
-    except (OSError, ssl.SSLError) as error:
+    except ssl.SSLError as error:
+        raise TlsError(f"client certificate {cert} with key {key}: {_reason(error)}") from error
+    except OSError as error:
         raise TlsError(f"client certificate {cert} with key {key}: {error.strerror or error}") from error
+
+
+def _reason(error: ssl.SSLError) -> str:
+    """OpenSSL's word for it, without the place in Python's source; "" is a wrong passphrase's."""
+    reason = (error.reason or "").replace("_", " ").lower()
+    return reason or "cannot be read; the passphrase may be missing or wrong"

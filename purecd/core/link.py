@@ -27,6 +27,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any
 
+from purecd.errors import EtcdError, TlsError
 from purecd.wire.headers import RequestHeaders
 from purecd.wire.http2 import Http2Connection
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 MIN_PING_GAP = 5.0
 PROBE_TIMEOUT = 2.0
 DRAIN_SILENCE = 30.0
+# RFC 8446 §5.1: what a TLS server says to a client that does not speak TLS: alert (21), version 3.x.
+TLS_ALERT = b"\x15\x03"
 _PING = b"purecd\0\0"
 
 
@@ -65,6 +68,7 @@ class Link:
 
     Attributes:
         transport: the driver's own record of the socket.
+        heard: something arrived from the peer, be it nonsense.
         suspect: silent when it should not be; takes no new calls until something arrives.
         avoided: answers badly; takes no new calls while another link may be had.
         token: what ``token`` metadata carries, b"" for none.
@@ -88,6 +92,7 @@ class Link:
         self.state = LinkState.CONNECTING
         self.conn = Http2Connection()
         self.tls: TlsPipe | None = None
+        self.heard = False
         self.uses_tls = _uses_tls(endpoint.address.tls, options)
         self.headers = RequestHeaders(
             "https" if self.uses_tls else "http",
@@ -137,11 +142,28 @@ class Link:
         self.last_received = now
         self.ping_sent_at = None
         self.suspect = False
+        if not self.heard:
+            self.heard = True
+            if self.tls is None and data.startswith(TLS_ALERT):
+                raise TlsError("the server speaks TLS on this port: write the endpoint with https://")
         if self.tls is not None:
             data = self.tls.receive_data(data)
             if not data:
                 return
         self.conn.receive_data(data, now)
+
+    def lost(self, error: EtcdError) -> EtcdError:
+        """What the loss of the socket amounts to: before HTTP/2 is up, TLS is often the reason."""
+        if self.state is LinkState.STARTING:
+            try:
+                if self.tls is not None:
+                    self.tls.receive_eof()
+                elif not self.heard:
+                    error.message += " before it said anything; it may expect TLS (https://)"
+            except TlsError as reason:
+                reason.__cause__ = error
+                return reason
+        return error
 
     def data_to_send(self) -> bytes:
         """Bytes for the socket, handed over once."""

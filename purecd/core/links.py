@@ -164,7 +164,7 @@ class Links:
     def link_lost(self, link: Link, error: EtcdError, now: float) -> None:
         """The driver's socket failed, or the peer closed it."""
         if link.state is not LinkState.CLOSED:
-            self._drop(link, error, now)
+            self._drop(link, link.lost(error), now)
 
     def _advance(self, link: Link, now: float) -> None:
         """Move a link on after something arrived."""
