@@ -114,21 +114,14 @@ class AsyncClient(Front, AsyncCommands):
         return await run(op, self, None if timeout is None else time.monotonic() + timeout)
 
     def _streams(self) -> Driver:
-        return self.of("streams")
+        return self._driver("streams")
 
-    def of(self, kind: str) -> Driver:
-        """The driver of ``calls`` or ``streams``; for the operations' use."""
-        driver = self._drivers.get(kind)
+    def _driver(self, kind: str, endpoint: str | None = None) -> Driver:
+        name = kind if endpoint is None else endpoint
+        driver = self._drivers.get(name)
         if driver is not None and driver.loop is asyncio.get_running_loop():
             return driver
-        return self._new_driver(kind, None)
-
-    def at(self, endpoint: str) -> Driver:
-        """A driver for one endpoint only; for the operations' use."""
-        driver = self._drivers.get(endpoint)
-        if driver is not None and driver.loop is asyncio.get_running_loop():
-            return driver
-        return self._new_driver(endpoint, endpoint)
+        return self._new_driver(name, endpoint)
 
     def _new_driver(self, name: str, endpoint: str | None) -> Driver:
         if self._closed:

@@ -27,11 +27,8 @@ class Drivers(Protocol):
     fail_fast: bool
     hooks: tuple[Hook, ...]
 
-    def of(self, kind: str) -> Driver:
-        """The driver of ``calls`` or ``streams``."""
-
-    def at(self, endpoint: str) -> Driver:
-        """A driver for one endpoint only."""
+    def _driver(self, kind: str, endpoint: str | None = None) -> Driver:
+        """The driver of ``calls`` or ``streams``, or one for a single endpoint."""
 
 
 async def run(op: Op[T], drivers: Drivers, deadline: float | None) -> T:
@@ -70,7 +67,7 @@ async def run(op: Op[T], drivers: Drivers, deadline: float | None) -> T:
 async def _call(call: Call, drivers: Drivers, deadline: float | None) -> Any:
     exchange.encode(call, drivers.max_send_size, deadline)
     call.fail_fast = drivers.fail_fast
-    driver = drivers.of("calls") if call.endpoint is None else drivers.at(call.endpoint)
+    driver = drivers._driver("calls", call.endpoint)
     hooks = drivers.hooks
     if not hooks:
         return exchange.decode(call, await driver.call(call))
@@ -91,7 +88,7 @@ async def _perform(effect: Effect, drivers: Drivers, deadline: float | None) -> 
         return None
     if isinstance(effect, Refresh):
         call = effect.call
-        driver = drivers.of("calls") if call.endpoint is None else drivers.at(call.endpoint)
+        driver = drivers._driver("calls", call.endpoint)
         return await driver.refresh(effect, deadline)
     if isinstance(effect, Next):
         return await _next(effect, drivers, deadline)
@@ -115,7 +112,7 @@ async def _perform(effect: Effect, drivers: Drivers, deadline: float | None) -> 
 
 def _driver_of(source: Any, drivers: Drivers) -> Driver:
     endpoint = getattr(source, "endpoint", None)
-    return drivers.of(source.channel) if endpoint is None else drivers.at(endpoint)
+    return drivers._driver(source.channel, endpoint)
 
 
 async def _next(effect: Next, drivers: Drivers, deadline: float | None) -> Any:

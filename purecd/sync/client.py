@@ -119,24 +119,19 @@ class Client(Front, Commands):
         return run(op, self, None if timeout is None else time.monotonic() + timeout)
 
     def _streams(self) -> Driver:
-        return self.of("streams")
+        return self._driver("streams")
 
     def _lease_keeper(self) -> LeaseKeeper:
-        streams = self.of("streams")
+        streams = self._driver("streams")
         with self._lock:
             if self._keeper is None:
                 self._keeper = LeaseKeeper(streams)
             return self._keeper
 
-    def of(self, kind: str) -> Driver:
-        """The driver of ``calls`` or ``streams``; for the operations' use."""
-        driver = self._drivers.get(kind)
-        return driver if driver is not None else self._new_driver(kind, None)
-
-    def at(self, endpoint: str) -> Driver:
-        """A driver for one endpoint only; for the operations' use."""
-        driver = self._drivers.get(endpoint)
-        return driver if driver is not None else self._new_driver(endpoint, endpoint)
+    def _driver(self, kind: str, endpoint: str | None = None) -> Driver:
+        name = kind if endpoint is None else endpoint
+        driver = self._drivers.get(name)
+        return driver if driver is not None else self._new_driver(name, endpoint)
 
     def _new_driver(self, name: str, endpoint: str | None) -> Driver:
         with self._lock:

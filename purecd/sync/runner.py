@@ -26,11 +26,8 @@ class Drivers(Protocol):
     fail_fast: bool
     hooks: tuple[Hook, ...]
 
-    def of(self, kind: str) -> Driver:
-        """The driver of ``calls`` or ``streams``."""
-
-    def at(self, endpoint: str) -> Driver:
-        """A driver for one endpoint only."""
+    def _driver(self, kind: str, endpoint: str | None = None) -> Driver:
+        """The driver of ``calls`` or ``streams``, or one for a single endpoint."""
 
 
 def run(op: Op[T], drivers: Drivers, deadline: float | None) -> T:
@@ -69,7 +66,7 @@ def run(op: Op[T], drivers: Drivers, deadline: float | None) -> T:
 def _call(call: Call, drivers: Drivers, deadline: float | None) -> Any:
     exchange.encode(call, drivers.max_send_size, deadline)
     call.fail_fast = drivers.fail_fast
-    driver = drivers.of("calls") if call.endpoint is None else drivers.at(call.endpoint)
+    driver = drivers._driver("calls", call.endpoint)
     hooks = drivers.hooks
     if not hooks:
         return exchange.decode(call, driver.call(call))
@@ -90,7 +87,7 @@ def _perform(effect: Effect, drivers: Drivers, deadline: float | None) -> Any:
         return None
     if isinstance(effect, Refresh):
         call = effect.call
-        driver = drivers.of("calls") if call.endpoint is None else drivers.at(call.endpoint)
+        driver = drivers._driver("calls", call.endpoint)
         return driver.refresh(effect, deadline)
     if isinstance(effect, Next):
         return _next(effect, drivers, deadline)
@@ -98,9 +95,9 @@ def _perform(effect: Effect, drivers: Drivers, deadline: float | None) -> Any:
         source = effect.source
         if isinstance(source, Call):
             exchange.encode(source, drivers.max_send_size, None)  # a stream outlives the command
-            driver = drivers.of("calls") if source.endpoint is None else drivers.at(source.endpoint)
+            driver = drivers._driver("calls", source.endpoint)
         else:
-            driver = drivers.of(source.channel)
+            driver = drivers._driver(source.channel)
         driver.attach(source)
         return source
     if isinstance(effect, Detach):
@@ -115,7 +112,7 @@ def _perform(effect: Effect, drivers: Drivers, deadline: float | None) -> Any:
 
 def _driver_of(source: Any, drivers: Drivers) -> Driver:
     endpoint = getattr(source, "endpoint", None)
-    return drivers.of(source.channel) if endpoint is None else drivers.at(endpoint)
+    return drivers._driver(source.channel, endpoint)
 
 
 def _next(effect: Next, drivers: Drivers, deadline: float | None) -> Any:
