@@ -289,7 +289,7 @@ class Carriers:
         if carrier is None:
             return
         if carrier.wire is None:
-            self._held.remove(carrier)
+            self._held = [each for each in self._held if each is not carrier]
         else:
             carrier.link.conn.reset_stream(carrier.wire)
 

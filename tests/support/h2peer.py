@@ -26,6 +26,7 @@ class Request:
         body: DATA so far, message prefixes included.
         ended: the client has half-closed.
         reset: error code of the client's RST_STREAM, None without one.
+        latest: the message that is to be answered.
     """
 
     def __init__(self, stream_id: int, headers: dict[str, str]) -> None:
@@ -34,6 +35,8 @@ class Request:
         self.body = b""
         self.ended = False
         self.reset: int | None = None
+        self.latest = b""
+        self._answered = 0
 
     def __repr__(self) -> str:
         return f"<Request {self.stream_id} {self.name}>"
@@ -54,12 +57,21 @@ class Request:
             rest = rest[5 + size :]
         return found
 
+    def next_message(self) -> bool:
+        """Move on to the next whole message that is not answered yet, if there is one."""
+        messages = self.messages
+        if self.reset is not None or self._answered == len(messages):
+            return False
+        self.latest = messages[self._answered]
+        self._answered += 1
+        return True
+
 
 class H2Peer:
     """The server's side of one connection.
 
     Args:
-        answer: called with this peer and each request, once its first message is whole.
+        answer: called with this peer and a request for each whole message of it.
         settings: the server's own settings, by RFC 9113's ids, besides h2's defaults.
 
     Attributes:
@@ -80,7 +92,6 @@ class H2Peer:
         self._conn.initiate_connection()
         self._by_id: dict[int, Request] = {}
         self._raw = b""
-        self._answered: list[Request] = []
         self.requests: list[Request] = []
         self.pings: list[bytes] = []
         self.goaway: int | None = None
@@ -114,8 +125,7 @@ class H2Peer:
             elif isinstance(event, h2.events.ConnectionTerminated):
                 self.goaway = int(event.error_code or 0)
         for request in grown:
-            if request.reset is None and request not in self._answered and request.messages:
-                self._answered.append(request)
+            while request.next_message():
                 self._answer(self, request)
 
     def data_to_send(self) -> bytes:
