@@ -228,8 +228,12 @@ class EtcdServer:
         self.start(wait=wait)
 
     def pause(self) -> None:
-        """Freeze it (SIGSTOP): connections stay open and nobody answers."""
+        """Freeze it (SIGSTOP): connections stay open and nobody answers. Returns when it stands still."""
         os.kill(self.pid, signal.SIGSTOP)
+        deadline = time.monotonic() + 1.0
+        # Its threads stop one by one, and may answer meanwhile.
+        while _is_moving(self.pid) and time.monotonic() < deadline:
+            time.sleep(0.001)
 
     def resume(self) -> None:
         """Let a paused process go on (SIGCONT)."""
@@ -373,6 +377,19 @@ class EtcdServer:
             return response.status, response.read().decode()
         finally:
             connection.close()
+
+
+def _is_moving(pid: int) -> bool:
+    """Whether a thread of the process is not stopped yet; False where that cannot be seen."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+        states = []
+        for thread in threads:
+            with open(f"/proc/{pid}/task/{thread}/stat", encoding="ascii", errors="replace") as file:
+                states.append(file.read().rpartition(")")[2].split()[0])
+    except OSError:
+        return False
+    return any(state not in "Tt" for state in states)
 
 
 @atexit.register
