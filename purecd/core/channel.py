@@ -150,7 +150,9 @@ class Channel(Links):
         """The caller gave up on a call; its error says whether it may have been applied."""
         if call.done:
             return
-        self._end(call, errors.Canceled("the call was cancelled"))
+        error = errors.Canceled("the call was cancelled")
+        error.final = True
+        self._end(call, error)
         if call.link is not None:
             self._ended_here(call.link, now)
 
@@ -313,7 +315,9 @@ class Channel(Links):
             late = expired(call, None)
             late.maybe_applied, late.method = error.maybe_applied, error.method
             error = late
-        self.judge(link, error, now)
+        # A deadline that was short says nothing about the member that reports it.
+        if not isinstance(error, errors.DeadlineExceeded) or now - call.sent_at >= DEMOTE_AFTER:
+            self.judge(link, error, now)
         return error
 
     def judge(self, link: Link, error: EtcdError, now: float) -> None:
