@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from purecd.admin_types import SnapshotInfo
 from purecd.aio.binding import awaitable
+from purecd.aio.leases import AsyncLease
 from purecd.core import auth_admin, leases, maintenance, members, roles, snapshot, users
 from purecd.core.op import Op
 from purecd.options import DEFAULT_TIMEOUT, Timeout
+from purecd.requests import LeaseId
 from purecd.snapshot_file import SnapshotFile
 
 if TYPE_CHECKING:
@@ -32,13 +34,35 @@ class AsyncGroup:
 
 
 class AsyncLeases(AsyncGroup):
-    """Leases by their ids; see `AsyncClient.lease` for one that is kept alive."""
+    """Leases by their ids; see ``client.lease`` for one that is kept alive."""
 
     grant = awaitable(leases.grant)
     revoke = awaitable(leases.revoke)
     time_to_live = awaitable(leases.time_to_live)
     keep_alive_once = awaitable(leases.keep_alive_once)
     list = awaitable(leases.list_all)
+
+    async def keep_alive(
+        self,
+        lease: LeaseId,
+        *,
+        on_lost: Callable[[AsyncLease], None] | None = None,
+        timeout: Timeout = DEFAULT_TIMEOUT,
+    ) -> AsyncLease:
+        """Keep a lease alive that was granted before, by another program say.
+
+        Args:
+            lease: its id.
+            on_lost: called once when it was lost, as for ``client.lease``.
+            timeout: seconds for the first renewal.
+
+        Raises:
+            LeaseNotFound: there is no such lease.
+        """
+        renewed = await self._run(leases.keep_alive_once(lease), timeout)
+        kept = AsyncLease(self._owner, renewed.id, renewed.ttl, renewed.sent_at, on_lost)
+        kept.keep_alive()
+        return kept
 
 
 class AsyncAuth(AsyncGroup):

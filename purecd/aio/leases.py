@@ -66,6 +66,10 @@ class AsyncLease:
                 await self.revoke()
             except errors.LeaseNotFound:
                 pass  # it ended by itself in the meantime
+            except errors.EtcdError as failure:
+                if kind is None:
+                    raise
+                logger.warning("lease %x not revoked: %s", self.id, failure)  # the body's error matters more
 
     @property
     def lost(self) -> bool:

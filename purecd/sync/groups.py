@@ -11,8 +11,10 @@ from purecd.admin_types import SnapshotInfo
 from purecd.core import auth_admin, leases, maintenance, members, roles, snapshot, users
 from purecd.core.op import Op
 from purecd.options import DEFAULT_TIMEOUT, Timeout
+from purecd.requests import LeaseId
 from purecd.snapshot_file import SnapshotFile
 from purecd.sync.binding import blocking
+from purecd.sync.leases import Lease
 
 if TYPE_CHECKING:
     from purecd.sync.commands import Commands
@@ -31,13 +33,35 @@ class Group:
 
 
 class Leases(Group):
-    """Leases by their ids; see `Commands.lease` for one that is kept alive."""
+    """Leases by their ids; see ``client.lease`` for one that is kept alive."""
 
     grant = blocking(leases.grant)
     revoke = blocking(leases.revoke)
     time_to_live = blocking(leases.time_to_live)
     keep_alive_once = blocking(leases.keep_alive_once)
     list = blocking(leases.list_all)
+
+    def keep_alive(
+        self,
+        lease: LeaseId,
+        *,
+        on_lost: Callable[[Lease], None] | None = None,
+        timeout: Timeout = DEFAULT_TIMEOUT,
+    ) -> Lease:
+        """Keep a lease alive that was granted before, by another program say.
+
+        Args:
+            lease: its id.
+            on_lost: called once when it was lost, as for ``client.lease``.
+            timeout: seconds for the first renewal.
+
+        Raises:
+            LeaseNotFound: there is no such lease.
+        """
+        renewed = self._run(leases.keep_alive_once(lease), timeout)
+        kept = Lease(self._owner, renewed.id, renewed.ttl, renewed.sent_at, on_lost)
+        kept.keep_alive()
+        return kept
 
 
 class Auth(Group):

@@ -37,6 +37,7 @@ COMMANDS = {
     "leases.time_to_live": (1,),
     "leases.keep_alive_once": (1,),
     "leases.list": (),
+    "leases.keep_alive": (1,),
     "auth.enable": (),
     "auth.disable": (),
     "auth.status": (),

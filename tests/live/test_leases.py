@@ -504,3 +504,24 @@ def test_a_lease_that_may_not_be_renewed_stops_alone(front, start_server, etcd, 
         lease.check()
     assert len(root.get("b/", prefix=True).kvs) == len(mine)
     assert root.get("a/1").kv is None, "nobody renewed it any more"
+
+
+def test_a_lease_of_another_program_is_kept_alive_by_its_id(front, server, client):
+    with purecd.Client(server.endpoint) as other:
+        granted = other.leases.grant(2)
+    lease = client.leases.keep_alive(granted.id)
+    time.sleep(3)
+    assert not lease.lost
+    assert client.leases.time_to_live(granted.id).ttl >= 0
+    lease.revoke()
+    with pytest.raises(errors.LeaseNotFound):
+        client.leases.keep_alive(granted.id)
+
+
+def test_an_error_in_the_body_is_not_hidden_by_a_revoke_that_fails(start_server):
+    server = start_server()
+    with purecd.Client(server.endpoint, timeout=1.0) as client:
+        with pytest.raises(ZeroDivisionError):
+            with client.lease(30):
+                server.kill()
+                raise ZeroDivisionError
