@@ -2,9 +2,10 @@
 """Hooks: being told of every call and of what happens to connections and watches.
 
 Metrics and tracing are built on these; `purecd.contrib` has adapters for Prometheus and
-OpenTelemetry. A hook is called on the caller's own thread or event loop, with no lock held. It
-should be quick; what it raises is logged and goes no further. Several hooks are called in the
-order in which they were given, and ended in reverse.
+OpenTelemetry. Of calls and watches a hook is told on the caller's own thread or event loop, of
+connections on whichever thread serves them at the moment. It must be quick and must not use the
+client; what it raises is logged and goes no further. Several hooks are called in the order in
+which they were given, and ended in reverse.
 
 No hook is ever given a key, a value, a token or a password.
 """
@@ -77,7 +78,7 @@ class Hook:
         """Something happened to a watch.
 
         Args:
-            event: ``opened``, ``closed`` or ``failed``.
+            event: ``opened``, then once ``closed`` or ``failed``; one that cannot be opened only fails.
             detail: why it failed, for people.
         """
 

@@ -36,11 +36,17 @@ class AsyncWatch:
         self._events: deque[Event] = deque()
         self._watcher: Watcher | None = None
         self._closed = False
+        self._told_end = False
 
     async def open(self) -> AsyncWatch:
         """Begin the watch, unless that is done; ``async with`` and reading do it by themselves."""
         if self._watcher is None and not self._closed:
-            self._watcher = await self._owner._run(operations.open_watch(self._request), self._timeout)
+            try:
+                self._watcher = await self._owner._run(operations.open_watch(self._request), self._timeout)
+            except BaseException as error:
+                self._tell_end("failed", str(error) or type(error).__name__)
+                raise
+            self._told_end = False
             self._owner._tell_watch("opened", "")
         return self
 
@@ -102,9 +108,17 @@ class AsyncWatch:
                 operations.next_response(self._watcher, timeout), None
             )
         except EtcdError as error:
-            self._owner._tell_watch("failed", str(error))
+            self._tell_end("failed", str(error))
             raise
+        if response is None:
+            self._tell_end("closed", "")
         return response
+
+    def _tell_end(self, event: str, detail: str) -> None:
+        """Tell the hooks, once, how it ended."""
+        if not self._told_end:
+            self._told_end = True
+            self._owner._tell_watch(event, detail)
 
     @property
     def resume_revision(self) -> int:
@@ -124,3 +138,4 @@ class AsyncWatch:
         self._closed = True
         if self._watcher is not None:
             await self._owner._run(operations.close_watch(self._watcher), None)
+            self._tell_end("closed", "")

@@ -31,7 +31,12 @@ class Watch:
     def __init__(self, owner: Any, request: WatchRequest, timeout: Timeout) -> None:
         self._owner = owner
         self._events: deque[Event] = deque()
-        self._watcher: Watcher = owner._run(operations.open_watch(request), timeout)
+        self._told_end = False
+        try:
+            self._watcher: Watcher = owner._run(operations.open_watch(request), timeout)
+        except BaseException as error:
+            self._tell_end("failed", str(error) or type(error).__name__)
+            raise
         owner._tell_watch("opened", "")
 
     def __enter__(self) -> Watch:
@@ -89,9 +94,17 @@ class Watch:
                 operations.next_response(self._watcher, timeout), None
             )
         except EtcdError as error:
-            self._owner._tell_watch("failed", str(error))
+            self._tell_end("failed", str(error))
             raise
+        if response is None:
+            self._tell_end("closed", "")
         return response
+
+    def _tell_end(self, event: str, detail: str) -> None:
+        """Tell the hooks, once, how it ended."""
+        if not self._told_end:
+            self._told_end = True
+            self._owner._tell_watch(event, detail)
 
     @property
     def resume_revision(self) -> int:
@@ -108,3 +121,4 @@ class Watch:
     def close(self) -> None:
         """End the watch, also on the server; may be called from any thread, more than once."""
         self._owner._run(operations.close_watch(self._watcher), None)
+        self._tell_end("closed", "")
