@@ -6,7 +6,9 @@
 2. Whoever stops waiting hands the lead over. While nobody waits nobody reads; the next caller
    first takes in what arrived in between.
 3. Sockets never block; only waiting for them does, and at most until the deadline.
-4. `_state` guards the channel and is held for microseconds, never across I/O. `_write` is held
+4. A signal's handler may raise anywhere in here (Ctrl-C does): whoever gives up waiting leaves the
+   lead and wakes another, and a connection whose use was cut short is given up.
+5. `_state` guards the channel and is held for microseconds, never across I/O. `_write` is held
    while bytes leave, so that they leave in order; it is taken before `_state`.
 """
 
@@ -24,10 +26,13 @@ from purecd.core.channel import Channel
 from purecd.core.endpoints import Address
 from purecd.core.link import Link, LinkState
 from purecd.core.op import Call, Refresh
+from purecd.sync.lead import Lead
 from purecd.sync.transport import CALM_BACKLOG, READ, WRITE, Poller, Transport
 
 IDLE = 0.05
 """Seconds of silence after which a link is looked at before it gets a call: it may be closed."""
+LOOK_AGAIN = 1.0
+"""Seconds after which a follower looks whether anybody leads: a signal may have cut a hand-over short."""
 
 
 class Waiter:
@@ -65,11 +70,12 @@ class Driver:
         self._tell = tell
         self._state = threading.Lock()  # guards channel and _followers; never held across I/O
         self._write = threading.Lock()  # held while bytes leave, so they leave in order
-        self._lead = threading.Lock()  # held by the thread that waits on the sockets
+        self._lead = Lead()  # of the thread that waits on the sockets
         self._followers: deque[Waiter] = deque()
         self._poller = Poller()  # this and the next two belong to the lead
         self._links: dict[int, Link] = {}
         self._served: dict[Link, int] = {}
+        self._stale = True  # what is waited for, or sent, may have to change
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
@@ -86,22 +92,23 @@ class Driver:
         """
         channel = self.channel
         now = time.monotonic()
-        link = channel.current
-        if link is not None and now - link.last_received > IDLE:
-            self._catch_up(now)
         waiter = call.waiter = Waiter()
-        with self._state:
-            channel.start(call, now)
-            link = call.link
         try:
+            link = channel.current
+            if link is not None and now - link.last_received > IDLE:
+                self._catch_up(waiter, now)
+            with self._state:
+                channel.start(call, now)
+                link = call.link
             if not call.done:
                 if link is not None:
                     self._flush(link)
-                elif self._lead.locked():
+                elif self._lead.taken():
                     self._wake()
                 if not self._wait(waiter, call.deadline):
                     self._finish(call, channel.expire, time.monotonic())
         except BaseException:
+            self._leave(waiter)
             self._finish(call, channel.abandon, time.monotonic())
             raise
         if call.error is not None:
@@ -182,7 +189,7 @@ class Driver:
         for link in list(self.channel.links):
             if link.transport is not None and link.transport.connected:
                 self._flush(link)
-        if self.channel.opening and self._lead.locked():
+        if self.channel.opening and self._lead.taken():
             self._wake()
 
     def serve(self, waiter: Waiter, deadline: float | None) -> bool:
@@ -193,7 +200,7 @@ class Driver:
         """Have a thread look again at what it waits for."""
         with self._state:
             waiter.fire()
-        if self._lead.locked():
+        if self._lead.taken():
             self._wake()
 
     def replace_endpoints(self, addresses: list[Address]) -> None:
@@ -207,20 +214,22 @@ class Driver:
 
     def _wait(self, waiter: Waiter, deadline: float | None) -> bool:
         try:
-            while not waiter.fired:
-                if self._lead.acquire(False):
-                    try:
+            try:
+                while not waiter.fired:
+                    if self._lead.take(waiter):
                         self._serve(waiter, deadline)
-                    finally:
-                        self._lead.release()
-                else:
-                    self._follow(waiter, deadline)
-                if not waiter.fired and deadline is not None and time.monotonic() >= deadline:
-                    return False
-            return True
+                    else:
+                        self._follow(waiter, deadline)
+                    if not waiter.fired and deadline is not None and time.monotonic() >= deadline:
+                        return False
+                return True
+            except BaseException:
+                self._stale = True  # what a signal interrupted is done again
+                raise
+            finally:
+                self._leave(waiter)
         finally:
-            if self._followers:
-                self._hand_over()
+            self._leave(waiter)  # again: a signal may have ended the first one halfway
 
     def _follow(self, waiter: Waiter, deadline: float | None) -> None:
         """Wait while another thread has the lead."""
@@ -231,19 +240,27 @@ class Driver:
                 return
             waiter.lock = lock
             self._followers.append(waiter)
-        try:
-            if self._lead.locked():
-                timeout = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
-                lock.acquire(timeout=timeout)
-        finally:
-            with self._state:
-                waiter.lock = None
-                if waiter in self._followers:
-                    self._followers.remove(waiter)
+        if self._lead.taken():
+            left = LOOK_AGAIN if deadline is None else min(LOOK_AGAIN, deadline - time.monotonic())
+            lock.acquire(timeout=max(0.0, left))
+        self._unfollow(waiter)
+
+    def _unfollow(self, waiter: Waiter) -> None:
+        with self._state:
+            waiter.lock = None
+            if waiter in self._followers:
+                self._followers.remove(waiter)
+
+    def _leave(self, waiter: Waiter) -> None:
+        """Neither lead nor follow any more, and see to it that another leads."""
+        self._lead.leave(waiter)
+        if self._followers:
+            self._unfollow(waiter)
+            self._hand_over()
 
     def _hand_over(self) -> None:
         """Wake one that may lead, unless somebody does."""
-        if self._lead.locked():
+        if self._lead.taken():
             return
         with self._state:
             if self._followers:
@@ -253,19 +270,23 @@ class Driver:
         """Lead: wait on the sockets until `waiter` is fired or the deadline passes."""
         channel, links, clock = self.channel, self._links, time.monotonic
         while not waiter.fired:
-            self._prepare()
-            now = clock()
+            while self._stale or channel.opening or channel.closing:
+                self._prepare()
             with self._state:
                 timer = channel.next_timer()
             until = deadline if timer is None or (deadline is not None and deadline < timer) else timer
-            for fd in self._poller.wait(None if until is None else until - now):
+            for fd in self._poller.wait(None if until is None else until - clock()):
                 link = links.get(fd)
                 if link is None:
                     self._drain_wakes()
                 else:
                     self._ready(link)
+                    if not waiter.fired:
+                        # Else what is queued, an answer to a PING say, leaves with the next request.
+                        self._flush(link)
             now = clock()
             if timer is not None and now >= timer:
+                self._stale = True
                 with self._state:
                     channel.handle_timer(now)
                     self._announce()
@@ -277,11 +298,14 @@ class Driver:
     def _prepare(self) -> None:
         """Open and close what the channel wants, send what is queued, wait for the right things."""
         channel = self.channel
+        self._stale = False
         if channel.opening or channel.closing:
             self._open_and_close()
-        for link in channel.links:
+        for link in list(channel.links):
+            if link.transport is None:
+                self._dial(link)  # a signal kept it from being listed in `opening`
             transport = link.transport
-            if transport is None or transport.resolving:
+            if transport is None or transport.resolving or transport.closed:
                 continue
             if transport.connected:
                 self._flush(link)
@@ -303,8 +327,8 @@ class Driver:
         for old in [each for each, owner in self._links.items() if owner is link and each != fd]:
             self._forget(old)
         self._links[fd] = link
-        self._served[link] = wanted
         self._poller.watch(fd, wanted)
+        self._served[link] = wanted
 
     def _forget(self, fd: int) -> None:
         self._poller.forget(fd)
@@ -313,18 +337,28 @@ class Driver:
             self._served.pop(link, None)
 
     def _open_and_close(self) -> None:
-        with self._state:
-            opening, self.channel.opening = self.channel.opening, []
-            closing, self.channel.closing = self.channel.closing, []
-        for link in closing:
+        # One by one, so that what a signal interrupts is done when the next thread comes here.
+        channel = self.channel
+        while channel.closing:
+            link = channel.closing[0]
             self._close_link(link)
-        for link in opening:
-            transport = Transport(link.address, link.keepalive_timeout)
-            link.transport = transport
-            try:
-                transport.dial(self._wake)
-            except OSError as error:
-                self._lost(link, f"cannot connect: {_text(error)}", error)
+            with self._state:
+                channel.closing.remove(link)
+        while channel.opening:
+            self._dial(channel.opening[0])
+
+    def _dial(self, link: Link) -> None:
+        if link.transport is not None:
+            link.transport.close()  # an interrupted attempt
+        transport = link.transport = Transport(link.address, link.keepalive_timeout)
+        try:
+            transport.dial(self._wake)
+        except OSError as error:
+            self._lost(link, f"cannot connect: {_text(error)}", error)
+        with self._state:
+            if link in self.channel.opening:
+                self.channel.opening.remove(link)
+        self._stale = True  # it is to be waited for
 
     def _close_link(self, link: Link) -> None:
         transport = link.transport
@@ -353,17 +387,17 @@ class Driver:
             if transport.backlog:
                 self._flush(link)
             data = transport.receive()
+            if data:
+                with self._state:
+                    self.channel.link_received(link, data, time.monotonic())
+                    self._announce()
+            elif data is not None:
+                self._lost(link, "connection closed by the peer", None)
         except OSError as error:
             self._lost(link, f"connection lost: {_text(error)}", error)
-            return
-        if data is None:
-            return
-        if not data:
-            self._lost(link, "connection closed by the peer", None)
-            return
-        with self._state:
-            self.channel.link_received(link, data, time.monotonic())
-            self._announce()
+        except BaseException:
+            self._interrupted(link)
+            raise
 
     def _connected(self, link: Link) -> None:
         try:
@@ -372,6 +406,7 @@ class Driver:
             self._lost(link, f"cannot connect: {_text(error)}", error)
             return
         self._served.pop(link, None)
+        self._stale = True
         if connected:
             with self._state:
                 self.channel.link_opened(link, time.monotonic())
@@ -400,10 +435,21 @@ class Driver:
                     raise
                 if sent != size:
                     link.data_written(sent - size)
-                if transport.backlog and not waiting and self._lead.locked():
-                    self._wake()
+                if transport.backlog or waiting:
+                    self._stale = True
+                    if not waiting and self._lead.taken():
+                        self._wake()
         except OSError as error:
             self._lost(link, f"connection lost: {_text(error)}", error)
+        except BaseException:
+            self._interrupted(link)
+            raise
+
+    def _interrupted(self, link: Link) -> None:
+        """A signal came while bytes were taken in or sent, so nobody knows how far that got."""
+        self._lost(link, "connection given up: a signal interrupted its use", None)
+        with self._state:  # the endpoint is not to blame
+            self.channel.endpoints.succeeded(link.endpoint, time.monotonic())
 
     def _lost(self, link: Link, reason: str, cause: OSError | None) -> None:
         error = errors.Unavailable(reason, endpoint=link.name)
@@ -412,38 +458,35 @@ class Driver:
             self.channel.link_lost(link, error, time.monotonic())
             self._changed()
 
-    def _catch_up(self, now: float) -> None:
+    def _catch_up(self, waiter: Waiter, now: float) -> None:
         """Take in what arrived while nobody read, so that a closed connection is noticed first."""
-        if not self._lead.acquire(False):
+        if not self._lead.take(waiter):
             return
-        try:
-            for link in list(self.channel.links):
-                if link.transport is not None and link.transport.connected:
-                    self._ready(link)
-            with self._state:
-                timer = self.channel.next_timer()
-                if timer is not None and now >= timer:
-                    self.channel.handle_timer(now)
-                    self._announce()
-        finally:
-            self._lead.release()
-            if self._followers:
-                self._hand_over()
+        for link in list(self.channel.links):
+            if link.transport is not None and link.transport.connected:
+                self._ready(link)
+        with self._state:
+            timer = self.channel.next_timer()
+            if timer is not None and now >= timer:
+                self.channel.handle_timer(now)
+                self._announce()
+        self._leave(waiter)
 
     def _announce(self) -> None:
         """Wake those whose call ended or whose source got something; `_state` is held."""
-        channel = self.channel
-        if channel.ready:
-            ready, channel.ready = channel.ready, []
+        ready = self.channel.ready
+        if ready:
             for item in ready:
                 waiter = item.waiter
                 if waiter is not None and not waiter.fired:
                     waiter.fire()
+            ready.clear()
 
     def _changed(self) -> None:
         """Somebody else than the lead changed something: the lead must look again too; `_state` is held."""
+        self._stale = True
         self._announce()
-        if self._lead.locked():
+        if self._lead.taken():
             self._wake()
 
     def _tell_notes(self) -> None:
@@ -467,6 +510,7 @@ class Driver:
             self._wake_read.recv(4096)
         except (BlockingIOError, InterruptedError):
             pass  # another wake was taken with it
+        self._stale = True
         for link in list(self.channel.links):
             transport = link.transport
             if transport is not None and transport.resolving:
@@ -484,7 +528,7 @@ class Driver:
         """
         self._closed = True
         self.channel.closed = True
-        self._state, self._write, self._lead = threading.Lock(), threading.Lock(), threading.Lock()
+        self._state, self._write, self._lead = threading.Lock(), threading.Lock(), Lead()
         for link in self.channel.links:
             if link.transport is not None:
                 link.transport.close()
@@ -502,10 +546,13 @@ class Driver:
             self._closed = True
             self.channel.close(time.monotonic())
             self._announce()
-        if not self._lead.acquire(False):
+        closer = Waiter()
+        until = time.monotonic() + 1.0
+        while not self._lead.take(closer):
             self._wake()
-            if not self._lead.acquire(timeout=1.0):
+            if time.monotonic() >= until:
                 return  # the lead is in user code of a hook; it closes nothing that is in use
+            time.sleep(0.001)
         try:
             self._open_and_close()
             for link in list(self._links.values()):
@@ -514,7 +561,7 @@ class Driver:
             self._wake_read.close()
             self._wake_write.close()
         finally:
-            self._lead.release()
+            self._leave(closer)
         self._tell_notes()
 
 

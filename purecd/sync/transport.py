@@ -179,15 +179,19 @@ class Poller:
         """Wait for `wanted` (READ, WRITE or both) on a descriptor."""
         if self._wanted.get(fd) == wanted:
             return
-        self._wanted[fd] = wanted
         if self._poll is not None:
             mask = (select.POLLIN if wanted & READ else 0) | (select.POLLOUT if wanted & WRITE else 0)
             self._poll.register(fd, mask)
+        self._wanted[fd] = wanted
 
     def forget(self, fd: int) -> None:
         """Wait for nothing on a descriptor."""
-        if self._wanted.pop(fd, None) is not None and self._poll is not None:
-            self._poll.unregister(fd)
+        if self._poll is not None:
+            try:
+                self._poll.unregister(fd)
+            except KeyError:
+                pass  # it was not waited for
+        self._wanted.pop(fd, None)
 
     def known(self) -> list[int]:
         """The descriptors waited for."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 
@@ -12,12 +11,6 @@ import pytest
 from purecd import errors
 from tests.live.fronts import SLACK, Thread, take, timed
 from tests.support.proxy import FaultProxy
-
-
-def pause(server):
-    """Freeze a member; its threads stop one after the other, and this waits for the last."""
-    server.pause()
-    os.waitpid(server.pid, os.WUNTRACED)
 
 
 @pytest.mark.every_etcd
@@ -114,7 +107,7 @@ def test_a_paused_member(front, start_server, prefix):
     server = start_server()
     client = front.client(server.endpoint)
     client.put(prefix + "k", "before")
-    pause(server)
+    server.pause()
     error, took = timed(lambda: client.get(prefix + "k", timeout=0.4))
     print(f"get: {(took - 0.4) * 1000:.1f} ms over its deadline")
     assert type(error) is errors.DeadlineExceeded
@@ -137,7 +130,7 @@ def test_a_put_that_left_may_have_been_applied(front, start_server, prefix):
     server = start_server()
     client = front.client(server.endpoint)
     client.get(prefix)
-    pause(server)
+    server.pause()
     error, took = timed(lambda: client.put(prefix + "k", "v", timeout=0.3))
     server.resume()
     assert (type(error), error.maybe_applied, error.attempts) == (errors.DeadlineExceeded, True, 1)
@@ -149,7 +142,7 @@ def test_many_calls_time_out_together(front, start_server, prefix):
     server = start_server()
     client = front.client(server.endpoint)
     client.get(prefix)
-    pause(server)
+    server.pause()
     timeouts = [0.2 + 0.02 * i for i in range(16)]
     threads = [Thread(timed, lambda timeout=each: client.get(prefix, timeout=timeout)) for each in timeouts]
     results = [thread.result() for thread in threads]
@@ -169,7 +162,7 @@ def test_a_watch_wait_times_out_and_lives_on(front, start_server, prefix):
         with pytest.raises(TimeoutError):
             watch.next(timeout=0.3)
         assert 0.29 < time.monotonic() - started < 0.3 + SLACK
-        pause(server)
+        server.pause()
         with pytest.raises(TimeoutError):
             watch.next(timeout=0.1)
         error, took = timed(lambda: client.watch(prefix, timeout=0.3))
@@ -229,7 +222,7 @@ def test_closing_ends_waiting_calls(front, start_server, prefix):
     server = start_server()
     client = front.client(server.endpoint, timeout=20)
     client.get(prefix)
-    pause(server)
+    server.pause()
     calls = [Thread(timed, lambda: client.put(prefix + "k", "v")) for _ in range(8)]
     time.sleep(0.3)
     started = time.monotonic()

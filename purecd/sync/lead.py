@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lead: which of the waiting threads waits on the sockets.
+
+It is taken and left in single steps that say by whom, so a signal that is handled between any
+two lines leaves no doubt: whoever gives up waiting calls `leave`, whether it had the lead or not.
+"""
+
+from __future__ import annotations
+
+
+class Lead:
+    """Held by one at a time; taking it never blocks."""
+
+    def __init__(self) -> None:
+        self._by: dict[str, object] = {}
+
+    def take(self, who: object) -> bool:
+        """Take it, unless somebody has it; whether `who` has it now."""
+        return self._by.setdefault("who", who) is who
+
+    def leave(self, who: object) -> None:
+        """Let others have it; nothing happens when `who` has it not."""
+        if self._by.get("who") is who:
+            del self._by["who"]
+
+    def taken(self) -> bool:
+        """Whether somebody has it."""
+        return bool(self._by)

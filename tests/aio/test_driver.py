@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The asyncio driver, on real sockets to a small server: cancellation, loops, what is left."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+
+import psutil
+import pytest
+
+import purecd
+from purecd import errors
+from tests.support.answering import Answering, eventually
+
+
+@pytest.fixture
+def server():
+    with Answering() as server:
+        yield server
+
+
+async def until(condition, seconds=5.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not become true in time"
+        await asyncio.sleep(0.005)
+
+
+async def in_flight(client, server, count, call="get", **options):
+    """So many calls in flight, all held by the server."""
+    await client.get("k")
+    server.holding = True
+    already = len(server.paths)
+    tasks = [asyncio.ensure_future(getattr(client, call)("k", **options)) for _ in range(count)]
+    await until(lambda: len(server.paths) == already + count)
+    return tasks
+
+
+def test_many_tasks_share_a_connection(server):
+    async def main():
+        async with purecd.AsyncClient(server.endpoint) as client:
+            tasks = await in_flight(client, server, 32)
+            server.release()
+            assert {reply.header.revision for reply in await asyncio.gather(*tasks)} == {5}
+
+    asyncio.run(main())
+    assert server.connections == 1
+
+
+def test_no_thread_is_started(server):
+    async def main():
+        async with purecd.AsyncClient(server.endpoint) as client:
+            await client.get("k")
+            return threading.active_count()
+
+    before = threading.active_count()
+    with_one_for_the_connection = before + 1  # the server's
+    assert asyncio.run(main()) <= with_one_for_the_connection
+
+
+def test_a_cancelled_task_leaves_the_connection_usable(server):
+    async def main():
+        async with purecd.AsyncClient(server.endpoint) as client:
+            cancelled, other = await in_flight(client, server, 2)
+            cancelled.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
+            await until(lambda: server.resets)
+            server.release()
+            assert (await other).header.revision == 5
+            assert (await client.get("k")).header.revision == 5
+
+    asyncio.run(main())
+    assert server.connections == 1
+    assert server.resets == [5], "the greeting was 1, the first get 3"
+
+
+def test_a_cancelled_task_that_waits_for_a_connection():
+    async def main():
+        async with purecd.AsyncClient("127.0.0.1:1") as client:
+            task = asyncio.ensure_future(client.put("k"))
+            await asyncio.sleep(0.05)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(main())
+
+
+def test_wait_for_is_a_timeout_too(server):
+    async def main():
+        async with purecd.AsyncClient(server.endpoint) as client:
+            await client.get("k")
+            server.holding = True
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(client.get("k"), 0.05)
+            await until(lambda: server.resets)
+
+    asyncio.run(main())
+
+
+def test_a_deadline_leaves_the_connection_usable(server):
+    async def main():
+        async with purecd.AsyncClient(server.endpoint) as client:
+            await client.get("k")
+            server.holding = True
+            started = time.monotonic()
+            with pytest.raises(errors.DeadlineExceeded) as caught:
+                await client.put("k", timeout=0.1)
+            assert 0.09 < time.monotonic() - started < 0.6
+            assert caught.value.maybe_applied
+            await until(lambda: server.resets)
+            server.release()
+            assert (await client.get("k")).header.revision == 5
+            assert server.ports[0] not in server.ended
+
+    asyncio.run(main())
+    assert server.resets == [5]
+
+
+def test_close_ends_calls_in_flight(server):
+    async def main():
+        client = purecd.AsyncClient(server.endpoint)
+        tasks = await in_flight(client, server, 8)
+        started = time.monotonic()
+        await client.close()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(end) for end in ends} == {errors.ClientClosed}
+        assert time.monotonic() - started < 1
+        with pytest.raises(errors.ClientClosed):
+            await client.get("k")
+        await client.close()
+
+    asyncio.run(main())
+
+
+def test_a_lost_connection_reaches_every_waiting_call(server):
+    async def main():
+        async with purecd.AsyncClient(server.endpoint) as client:
+            reads = await in_flight(client, server, 4)
+            writes = [asyncio.ensure_future(client.put("k")) for _ in range(4)]
+            await until(lambda: len(server.paths) == 9)
+            server.holding = False
+            server.hang_up()
+            assert {reply.header.revision for reply in await asyncio.gather(*reads)} == {5}
+            for end in await asyncio.gather(*writes, return_exceptions=True):
+                assert type(end) is errors.Unavailable
+                assert end.maybe_applied
+
+    asyncio.run(main())
+    assert server.paths.count("Put") == 4
+
+
+def test_another_loop_while_the_first_lives_is_refused(server):
+    client = purecd.AsyncClient(server.endpoint)
+    first = asyncio.new_event_loop()
+    first.run_until_complete(client.get("k"))
+
+    async def elsewhere():
+        with pytest.raises(RuntimeError, match="event loop"):
+            await client.get("k")
+
+    asyncio.run(elsewhere())
+    assert first.run_until_complete(client.get("k")).header.revision == 5
+    first.run_until_complete(client.close())
+    first.close()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of the loop that was left; it comes
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # from a destructor
+def test_another_loop_after_the_first_was_closed(server):
+    client = purecd.AsyncClient(server.endpoint)
+
+    async def get():
+        return (await client.get("k")).header.revision
+
+    async def get_and_close():
+        revision = await get()
+        await client.close()
+        return revision
+
+    assert asyncio.run(get()) == 5
+    assert asyncio.run(get_and_close()) == 5
+    assert server.connections == 2
+    gc.collect()
+
+
+def test_nothing_is_left_after_a_hundred_clients(server):
+    def opened():
+        return psutil.Process().num_fds()
+
+    async def one():
+        async with purecd.AsyncClient(server.endpoint) as client:
+            await client.get("k")
+
+    async def main():
+        await one()
+        await until(lambda: not server._open)
+        before = opened()
+        for _ in range(100):
+            await one()
+        await until(lambda: not server._open)
+        await until(lambda: opened() <= before)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+    eventually(lambda: not server._open)
+
+
+def test_a_client_is_made_outside_of_a_loop():
+    client = purecd.AsyncClient("127.0.0.1:1")
+    asyncio.run(client.close())

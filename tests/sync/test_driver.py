@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The blocking driver, on real sockets to a small server: who leads, who is woken, what is left."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import psutil
+import pytest
+
+import purecd
+from purecd import errors
+from tests.support.answering import Answering, eventually
+
+
+@pytest.fixture
+def server():
+    with Answering() as server:
+        yield server
+
+
+@pytest.fixture
+def client(server):
+    with purecd.Client(server.endpoint, timeout=10) as client:
+        yield client
+
+
+class Calling(threading.Thread):
+    """A get in a thread of its own; `outcome` is its reply or error, `took` its seconds."""
+
+    def __init__(self, client, timeout=10.0, call="get"):
+        super().__init__(daemon=True)
+        self.client, self.timeout, self.call = client, timeout, call
+        self.outcome = None
+        self.start()
+
+    def run(self):
+        started = time.monotonic()
+        try:
+            self.outcome = getattr(self.client, self.call)("k", timeout=self.timeout)
+        except Exception as error:
+            self.outcome = error
+        self.took = time.monotonic() - started
+
+    def result(self):
+        self.join(15)
+        assert not self.is_alive()
+        return self.outcome
+
+
+def in_flight(client, server, count, **options):
+    """So many gets in flight, all held by the server."""
+    client.get("k")
+    server.holding = True
+    already = len(server.paths)
+    calls = [Calling(client, **options) for _ in range(count)]
+    eventually(lambda: len(server.paths) == already + count)
+    return calls
+
+
+def test_one_thread_alone_leads(client, server):
+    assert client.get("k").header.revision == 5
+    assert threading.active_count() == len([t for t in threading.enumerate() if "purecd" not in t.name])
+    assert server.paths == ["Range"]
+
+
+def test_all_that_wait_are_answered(client, server):
+    calls = in_flight(client, server, 32)
+    server.release()
+    assert {call.result().header.revision for call in calls} == {5}
+    assert server.connections == 1
+
+
+def test_the_lead_is_handed_over_when_the_leading_call_times_out(client, server):
+    (leading,) = in_flight(client, server, 1, timeout=0.3)
+    following = [Calling(client) for _ in range(3)]
+    eventually(lambda: len(server.paths) == 5)
+    assert isinstance(leading.result(), errors.DeadlineExceeded)
+    assert all(each.is_alive() for each in following)
+    server.release()
+    assert {each.result().header.revision for each in following} == {5}
+
+
+def test_a_follower_times_out_by_itself(client, server):
+    (leading,) = in_flight(client, server, 1)
+    following = Calling(client, timeout=0.2)
+    assert isinstance(following.result(), errors.DeadlineExceeded)
+    assert 0.19 < following.took < 0.7
+    assert leading.is_alive()
+    server.release()
+    assert leading.result().header.revision == 5
+
+
+def test_a_deadline_leaves_the_connection_usable(client, server):
+    (call,) = in_flight(client, server, 1, timeout=0.1)
+    assert isinstance(call.result(), errors.DeadlineExceeded)
+    eventually(lambda: server.resets)
+    server.release()
+    assert client.get("k").header.revision == 5
+    assert server.resets == [5], "the greeting was 1, the first get 3"
+    assert server.ports[0] not in server.ended, "another, dialled while it was silent, may have come and gone"
+
+
+def test_close_wakes_everybody(client, server):
+    calls = in_flight(client, server, 16)
+    started = time.monotonic()
+    client.close()
+    assert {type(call.result()) for call in calls} == {errors.ClientClosed}
+    assert time.monotonic() - started < 1
+    with pytest.raises(errors.ClientClosed):
+        client.get("k")
+    client.close()
+
+
+def test_close_while_dialling_wakes_who_waits():
+    with Answering() as server:
+        silent = server.endpoint
+        server.hang_up()
+    client = purecd.Client(silent, timeout=10)
+    calls = [Calling(client) for _ in range(4)]
+    time.sleep(0.2)
+    client.close()
+    assert {type(call.result()) for call in calls} == {errors.ClientClosed}
+
+
+def test_a_lost_connection_reaches_every_waiting_call(client, server):
+    reads = in_flight(client, server, 4)
+    writes = [Calling(client, call="put") for _ in range(4)]
+    eventually(lambda: len(server.paths) == 9)
+    server.holding = False
+    server.hang_up()
+    assert {call.result().header.revision for call in reads} == {5}, "reads are sent again"
+    for call in writes:
+        assert type(call.result()) is errors.Unavailable
+        assert call.result().maybe_applied
+    assert server.paths.count("Put") == 4, "writes are not"
+
+
+def test_who_closes_a_watch_wakes_its_reader(client, server):
+    # The reader has the lead of its channel and waits without limit.
+    from purecd.core.watching import Watcher, WatchRequest
+
+    driver = client._driver("streams")
+    watcher = Watcher(WatchRequest(b"k"))
+    driver.attach(watcher)
+    ended = []
+    reader = threading.Thread(target=lambda: ended.append(driver.next(watcher, None)), daemon=True)
+    reader.start()
+    time.sleep(0.1)
+    driver.detach(watcher)
+    reader.join(0.5)
+    assert ended == [None]
+
+
+def test_an_idle_connection_that_was_closed_is_noticed_before_a_call(client, server):
+    client.get("k")
+    server.hang_up()
+    time.sleep(0.1)
+    assert client.put("k", timeout=5).header.revision == 5
+    assert server.connections == 2
+
+
+def test_nothing_is_left_after_a_hundred_clients(server):
+    def opened():
+        return psutil.Process().num_fds(), threading.active_count()
+
+    with purecd.Client(server.endpoint) as client:
+        client.get("k")
+    eventually(lambda: not server._open)
+    before = opened()
+    for _ in range(100):
+        with purecd.Client(server.endpoint) as client:
+            client.get("k")
+    eventually(lambda: not server._open)
+    eventually(lambda: opened()[0] <= before[0] and opened()[1] <= before[1])
+
+
+def test_a_client_that_was_never_used_opens_nothing():
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    client = purecd.Client("127.0.0.1:1")
+    if before:
+        assert len(os.listdir("/proc/self/fd")) == before
+    client.close()
+
+
+def test_a_name_is_resolved(server):
+    with purecd.Client(f"localhost:{server.port}", timeout=5) as client:
+        assert client.get("k").header.revision == 5
+
+
+def test_a_name_that_nobody_has():
+    with purecd.Client("nobody.invalid:1", timeout=3, fail_fast=True) as client:
+        with pytest.raises(errors.Unavailable, match="cannot connect"):
+            client.get("k")

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Importing purecd is cheap and starts nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = {"asyncio", "ssl", "google.protobuf", "concurrent.futures", "socket"}
+
+
+def loaded_by(program: str) -> set[str]:
+    """The modules that a fresh interpreter has loaded after `program`."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", f"{program}\nimport sys; print(*sys.modules, sep=chr(10))"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.split())
+
+
+@pytest.fixture(scope="module")
+def bare():
+    return loaded_by("pass")
+
+
+def test_the_package_loads_nothing_heavy(bare):
+    assert not (loaded_by("import purecd") - bare) & HEAVY
+
+
+def test_the_blocking_client_loads_neither_asyncio_nor_ssl(bare):
+    program = "import purecd; purecd.Client('127.0.0.1:1').close()"
+    assert not (loaded_by(program) - bare) & {"asyncio", "ssl"}
+
+
+def test_the_asyncio_client_does_load_asyncio(bare):
+    assert "asyncio" in loaded_by("import purecd; purecd.AsyncClient") - bare
