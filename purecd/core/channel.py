@@ -7,12 +7,11 @@
    request may have been applied; it may from the moment when its last byte left.
 3. No leader, a learner's refusal, requests that time out in the cluster and calls that get no
    answer make the channel look for another endpoint; in silence the link is also tested.
-4. What a link asks on its own account goes before the calls that wait: the greeting, and the
-   refresh of a token, one at a time however many calls were rejected.
-5. Whatever ended or got something to read is in `ready` once; the driver takes it from there
+4. Whatever ended or got something to read is in `ready` once; the driver takes it from there
    and wakes who waits for it.
 
-How links come and go is told in `purecd.core.links`. Nothing in here blocks, reads a clock or
+How links come and go is told in `purecd.core.links`, what they ask on their own account in
+`purecd.core.logins`. Nothing in here blocks, reads a clock or
 calls the user's code.
 """
 
@@ -26,10 +25,10 @@ from purecd.core.carriers import Carriers
 from purecd.core.endpoints import Address, Random
 from purecd.core.failures import call_failed, closed_during, expired, no_endpoint, own_copy
 from purecd.core.link import Link, LinkState
-from purecd.core.links import Links
-from purecd.core.op import Call, Refresh
+from purecd.core.logins import Logins
+from purecd.core.op import Call
 from purecd.core.serverstream import ServerStream
-from purecd.core.tokens import FREE_REFRESHES, REFRESH_GAP, Answer, Greeting, is_passing
+from purecd.core.tokens import Greeting
 from purecd.errors import EtcdError
 from purecd.wire.grpc import GrpcStream
 from purecd.wire.status import encode_timeout, message_frame
@@ -52,7 +51,7 @@ _UNHEALTHY = (
 )
 
 
-class Channel(Links):
+class Channel(Logins):
     """All connections of one kind of traffic.
 
     Args:
@@ -63,7 +62,6 @@ class Channel(Links):
         metadata: what every request carries besides.
 
     Attributes:
-        ready: calls, refreshes and sources that ended or got something to read.
         carriers: the machines behind watches and leases, and their streams.
     """
 
@@ -77,7 +75,6 @@ class Channel(Links):
     ) -> None:
         super().__init__(options, addresses, rng, agent, metadata)
         self.carriers = Carriers(self, rng)
-        self.ready: list[Any] = []
         self._waiting: deque[Call] = deque()
         self._max_receive = options.max_receive_size
         self._require_leader = options.require_leader
@@ -159,6 +156,8 @@ class Channel(Links):
     def _ended_here(self, link: Link, now: float) -> None:
         """A stream ended from this side, which may make room for another."""
         self._sweep(link, now)
+        if link.login is not None:
+            self._push_login(link, now)
         if self._waiting:
             self._pump(now)
 
@@ -329,140 +328,27 @@ class Channel(Links):
         elif isinstance(error, _UNHEALTHY):
             self._turn_from(link, now)
 
-    # What a link asks on its own account.
+    # What happens to links.
 
-    def _greet(self, link: Link, now: float) -> None:
-        self._log_in(link, self.tokens.greeting(), now)
+    def _serving(self, link: Link, now: float) -> None:
+        self.carriers.link_ready(link, now)
+        self._pump(now)
 
-    def _log_in(self, link: Link, greeting: Greeting, now: float) -> None:
-        link.login = greeting
-        greeting.deadline = now + self.options.dial_timeout
-        self._push_login(link, now)
+    def _barred(self, error: EtcdError, now: float) -> None:
+        for call in list(self._waiting):
+            self._end(call, own_copy(error))
+        self.carriers.auth_failed(error, now)
 
-    def _push_login(self, link: Link, now: float) -> None:
-        """Send the greeting or refresh of a link as soon as its server takes a stream."""
-        if link.login.stream is None and link.conn.available_streams() > 0:
-            self._send(link.login, link, now)
-
-    def _greeted(self, greeting: Greeting, stream: Any, link: Link, now: float) -> None:
-        """The stream of a greeting or refresh ended."""
-        if link.state is LinkState.CLOSED:
-            return  # `_drop` speaks for the link
-        if stream.status.code == 0 and len(stream.messages) == 1:
-            greeting.message = stream.messages[0]
-        else:
-            greeting.error = call_failed(greeting, stream, link.name)
-        self._answered(greeting, link, now)
-
-    def _answered(self, greeting: Greeting, link: Link, now: float) -> None:
-        link.login = None
-        greeting.done = True
-        try:
-            answer = self.tokens.answered(link, greeting)
-        except errors.ClusterMismatch as error:
-            self._drop(link, error, now)
-            return
-        except ValueError as error:
-            broken = errors.ProtocolError(f"undecodable reply to {greeting.method.name}")
-            broken.__cause__ = error
-            self._drop(link, broken, now)
-            return
-        if link.state is LinkState.GREETING:
-            self._greeting_done(link, answer, greeting.error, now)
-        else:
-            self._refresh_done(link, answer, greeting.error, now)
-
-    def _greeting_done(self, link: Link, answer: Answer, error: EtcdError | None, now: float) -> None:
-        if answer is Answer.ASK_CLUSTER:
-            self._log_in(link, self.tokens.ask_cluster(), now)
-            return
-        if answer is Answer.FAILED and error is not None and not is_passing(error):
-            self._note("auth-failed", link, error.message)
-            error.final = True
-            for call in list(self._waiting):
-                self._end(call, own_copy(error))
-            self.carriers.auth_failed(error, now)
-            self._drop(link, error, now)
-            return
-        if self._take_over(link, now):
-            if error is not None:
-                self.judge(link, error, now)
-            self.carriers.link_ready(link, now)
-            self._pump(now)
-
-    def refresh(self, request: Refresh, now: float) -> None:
-        """Get a newer token than a failed call carried; ends with `again` told or an error."""
-        call = request.call
-        link: Link | None = call.link
-        if link is None or link.state is not LinkState.READY or link.generation != call.generation:
-            request.again = True
-        elif self.tokens.mode in ("cn", "none"):
-            # Without a token only "old revision" can pass by itself.
-            request.again = isinstance(call.error, errors.AuthOldRevision)
-        else:
-            link.waiting_refresh.append(request)
-            self.start_refresh(link, now)
-            return
-        request.done = True
-        self.ready.append(request)
-
-    def start_refresh(self, link: Link, now: float) -> None:
-        """Have the token of a link replaced, unless that is under way."""
-        if link.login is not None or link.refresh_at is not None:
-            return
-        if link.refreshes_in_a_row >= FREE_REFRESHES and now < link.refreshed_at + REFRESH_GAP:
-            link.refresh_at = link.refreshed_at + REFRESH_GAP
-            return
-        greeting = self.tokens.refresh()
-        if greeting is not None:
-            link.refreshes_in_a_row += 1
-            link.refreshed_at = now
-            self._log_in(link, greeting, now)
-
-    def _refresh_done(self, link: Link, answer: Answer, error: EtcdError | None, now: float) -> None:
-        failed = answer is Answer.FAILED
-        # A token of the caller's that was sent and refused: the rejection of the call says it all.
-        refused = self.tokens.mode == "static" and isinstance(error, errors.AuthFailed)
-        waiting, link.waiting_refresh = link.waiting_refresh, []
-        for request in waiting:
-            request.again = not failed
-            if failed and error is not None and not refused:
-                request.error = own_copy(error)
-            request.done = True
-            self.ready.append(request)
-        self._note("token", link, answer.value)
-        self.carriers.refreshed(link, not failed, error, now)
-
-    def _login_late(self, link: Link, now: float) -> None:
-        """A greeting or refresh got no answer in time."""
-        greeting = link.login
-        if link.state is LinkState.GREETING:
-            self._drop(link, errors.Unavailable("no answer to the greeting", endpoint=link.name), now)
-            return
-        if greeting.stream is not None:
-            link.conn.reset_stream(greeting.stream)
-        greeting.error = errors.DeadlineExceeded(
-            "no fresh token in time", method=greeting.method.path, endpoint=link.name
-        )
-        self._answered(greeting, link, now)
-        self._ended_here(link, now)
+    def _refreshed(self, link: Link, ok: bool, error: EtcdError | None, now: float) -> None:
+        self.carriers.refreshed(link, ok, error, now)
 
     def _draining(self, link: Link, now: float) -> None:
-        if link.login is None:
-            self._release_refreshes(link)
+        super()._draining(link, now)
         self.carriers.link_draining(link, now)
 
     def _gone(self, link: Link, error: EtcdError, now: float) -> None:
-        self._release_refreshes(link)
+        super()._gone(link, error, now)
         self.carriers.link_lost(link, error, now)
-
-    def _release_refreshes(self, link: Link) -> None:
-        """The next attempt goes to another link, whose token is another."""
-        link.refresh_at = None
-        waiting, link.waiting_refresh = link.waiting_refresh, []
-        for request in waiting:
-            request.again = request.done = True
-            self.ready.append(request)
 
     # Time and end.
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 from purecd import errors
 from purecd.core.endpoints import Address, Endpoints, Random
 from purecd.core.link import Link, LinkState
-from purecd.core.tokens import Tokens
 from purecd.errors import EtcdError
 from purecd.wire.http2 import ENHANCE_YOUR_CALM, GoAway
 
@@ -60,7 +59,6 @@ class Links:
     ) -> None:
         self.options = options
         self.endpoints = Endpoints(addresses, rng)
-        self.tokens = Tokens(options)
         self.links: list[Link] = []
         self.current: Link | None = None
         self.opening: list[Link] = []
@@ -76,6 +74,10 @@ class Links:
 
     def _wanted(self) -> bool:
         """Whether somebody waits for a usable link."""
+        raise NotImplementedError
+
+    def _prepare(self, link: Link) -> None:
+        """A link is about to be dialled."""
         raise NotImplementedError
 
     def _greet(self, link: Link, now: float) -> None:
@@ -124,7 +126,7 @@ class Links:
             return
         self._hurry_at = now + HURRY
         link = Link(endpoint, self.options, now, self._keepalive_time, self._agent, self._metadata)
-        self.tokens.prepare(link)
+        self._prepare(link)
         self.links.append(link)
         self.opening.append(link)
         self._note("connect", link, "")

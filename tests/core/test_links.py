@@ -17,7 +17,7 @@ from purecd.core.op import Call
 from purecd.options import Options
 from purecd.requests import Get
 from tests.support.h2peer import ENHANCE_YOUR_CALM
-from tests.support.steps import Steady, World, refusing
+from tests.support.steps import Steady, World, refusing, used
 
 MAX_CONCURRENT_STREAMS = 3
 
@@ -39,14 +39,6 @@ def dialled(channel):
 
 def failed(channel, link, now):
     channel.link_lost(link, errors.Unavailable("cannot connect: refused"), now)
-
-
-def used(*endpoints, **options):
-    """A world whose channel has been of use for a while."""
-    world = World(*endpoints, **options)
-    world.do(kv.get("k"))
-    world.advance(5.0)
-    return world
 
 
 def dials(world):
@@ -348,7 +340,7 @@ def test_a_suspect_link_is_tested_and_used_again_when_it_answers():
     world = used()
     world.frozen.add("a:1")
     silent_get(world, 0.3)
-    link = world.channel.current
+    link = world.current()
     assert link.suspect
     waiting = world.run(kv.get("k"))
     assert not waiting.done
@@ -356,7 +348,7 @@ def test_a_suspect_link_is_tested_and_used_again_when_it_answers():
     world.frozen.clear()
     world.settle()
     waiting.value()
-    assert world.channel.current is link
+    assert world.current() is link
     assert life_tests(world.peers[link]) == 1
     world.advance(10.0)
     assert world.open_links() == ["a:1"], "the one dialled meanwhile is not needed"
@@ -384,11 +376,11 @@ def test_a_suspect_link_gets_no_ping_within_5_s_of_the_last():
     for _ in range(4):
         silent_get(world, 0.3)
         world.advance(0.7)
-    assert life_tests(world.peers[world.channel.current]) == 1
+    assert life_tests(world.peers[world.current()]) == 1
     world.advance(2.0)
     silent_get(world, 0.3)
     world.settle()
-    assert life_tests(world.peers[world.channel.current]) == 2
+    assert life_tests(world.peers[world.current()]) == 2
 
 
 def test_a_call_that_expires_while_others_are_answered_accuses_nobody():
@@ -400,7 +392,7 @@ def test_a_call_that_expires_while_others_are_answered_accuses_nobody():
     world.advance(0.2)
     with pytest.raises(errors.DeadlineExceeded):
         slow.value()
-    assert world.channel.current.usable
+    assert world.current().usable
     assert life_tests(world.peer()) == 0
     assert len(world.dialled) == 1
 
@@ -439,7 +431,7 @@ def test_where_no_other_endpoint_is_to_be_had_the_old_one_is_used_on(refused):
         assert not run.done, "the others get 250 ms each"
         world.advance(0.001)
     run.value()
-    assert world.channel.current.name == "a:1"
+    assert world.current().name == "a:1"
     assert len(world.requests("Range", "a:1")) == 3
     world.do(kv.get("k"))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from purecd import errors
-from purecd.core import exchange
+from purecd.core import exchange, kv
 from purecd.core.channel import Channel
 from purecd.core.endpoints import parse_endpoint
 from purecd.core.link import Link, LinkState
@@ -88,6 +88,22 @@ def refusing(error: type[errors.EtcdError]) -> Answer:
     """Refuse with the text and code that stand for an error class."""
     assert error.default_code is not None
     return refusal(int(error.default_code), error.text)
+
+
+def hand_out_tokens(world: World, name: str = "t") -> list[str]:
+    """Have the members hand out tokens t1, t2, …; the tokens so far."""
+    given: list[str] = []
+
+    def authenticate(member: Member) -> Answer:
+        def give(peer: H2Peer, request: Request) -> None:
+            given.append(f"{name}{len(given) + 1}")
+            peer.ok(request, member.reply(request, token=given[-1]))
+
+        return give
+
+    for member in world.members.values():
+        member.answers["Authenticate"] = authenticate(member)
+    return given
 
 
 class Run:
@@ -333,6 +349,12 @@ class World:
         """The newest open connection to an endpoint."""
         return [each for each in self.peers if each.name == endpoint and each not in self._gone][-1]
 
+    def current(self) -> Link:
+        """The connection that takes new calls."""
+        link = self.channel.current
+        assert link is not None
+        return link
+
     def peer(self, endpoint: str = "a:1") -> H2Peer:
         """The server's side of it."""
         return self.peers[self.link(endpoint)]
@@ -395,3 +417,17 @@ class World:
             elif effect is not None:
                 run.effect = None
                 run.step(error=exchange.out_of_time("nothing arrived before the deadline"))
+
+
+def used(*endpoints: str, **options: Any) -> World:
+    """A world whose channel has been of use for a while."""
+    world = World(*endpoints, **options)
+    world.do(kv.get("k"))
+    world.advance(5.0)
+    return world
+
+
+def answer(world: World, request: Request, endpoint: str = "a:1") -> None:
+    """Answer a request that its member was silent about."""
+    world.peer(endpoint).ok(request, world.members[endpoint].reply(request))
+    world.settle()
