@@ -111,7 +111,7 @@ class Front:
 
         Args:
             environ: the variables, those of this process when None.
-            arguments: arguments of the client; they win over variables.
+            arguments: arguments of the client; they win over variables, credentials as a whole.
 
         Raises:
             ValueError: a variable cannot be understood; the text names it.
@@ -120,7 +120,7 @@ class Front:
 
         from purecd.config import from_env
 
-        return cls(**{**from_env(os.environ if environ is None else environ), **arguments})
+        return cls(**from_env(os.environ if environ is None else environ, arguments))
 
     def _start(self) -> None:
         """Prepare what the front keeps; nothing is opened yet."""

@@ -38,16 +38,20 @@ class TlsPeer(Peer):
     def __init__(self, context):
         super().__init__()
         self._context = context
-        self.versions = []
-        self.names = []
-        self.offered = threading.Event()
+        self.versions: list[str | None] = []
+        self.names: list[str | None] = []
         context.sni_callback = lambda session, name, context: self.names.append(name)
 
     def talk(self, client):
-        with self._context.wrap_socket(client, server_side=True) as session:
+        session = self._context.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
+        with session:
+            with self._lock:
+                self._open.add(session)  # in the place of `client`, which it took the socket from
+            session.do_handshake()
             self.versions.append(session.version())
-            self.offered.set()
             self._read_all(session)
+        with self._lock:
+            self._open.discard(session)
 
 
 def server_context(files, *, alpn=("h2",), ciphers=None, version=None):
