@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from purecd import errors
 from purecd.errors import EtcdError, StatusCode
-from purecd.options import Tls
+from purecd.options import Retry, Tls
 from purecd.requests import (
     Compare,
     Delete,
@@ -70,6 +70,7 @@ __all__ = [
     "Header",
     "KeyValue",
     "Put",
+    "Retry",
     "StatusCode",
     "Tls",
     "Txn",

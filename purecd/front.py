@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from purecd.core.channel import Channel
 from purecd.core.endpoints import Address, parse_endpoint
+from purecd.core.op import DEFAULT_RETRY
 from purecd.hooks import Hook, each_safely
-from purecd.options import MAX_RECEIVE_SIZE, MAX_SEND_SIZE, Options, Timeout, Tls, as_endpoints
+from purecd.options import MAX_RECEIVE_SIZE, MAX_SEND_SIZE, Options, Retry, Timeout, Tls, as_endpoints
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -44,6 +45,7 @@ class Front:
         require_tls_for_auth: refuse to send credentials over plain TCP to another machine.
         max_send_size, max_receive_size: limits of one message, bytes.
         fail_fast: raise as soon as every endpoint failed once, instead of trying until the deadline.
+        retry: how often and how quickly requests are sent again where that is safe.
         watch_buffer_events, watch_buffer_bytes: how much one watch may hold unread.
         require_leader: have a member that knows no leader refuse every call at once.
         auto_sync_interval: seconds between looks at the member list for new endpoints, None for never.
@@ -67,6 +69,7 @@ class Front:
         max_send_size: int = MAX_SEND_SIZE,
         max_receive_size: int = MAX_RECEIVE_SIZE,
         fail_fast: bool = False,
+        retry: Retry = DEFAULT_RETRY,
         watch_buffer_events: int = 10_000,
         watch_buffer_bytes: int = 64 * 1024 * 1024,
         require_leader: bool = False,
@@ -88,6 +91,7 @@ class Front:
             max_send_size=max_send_size,
             max_receive_size=max_receive_size,
             fail_fast=fail_fast,
+            retry=retry,
             watch_buffer_events=watch_buffer_events,
             watch_buffer_bytes=watch_buffer_bytes,
             require_leader=require_leader,
@@ -96,6 +100,7 @@ class Front:
         )
         self.max_send_size = max_send_size
         self.fail_fast = fail_fast
+        self.retry = retry
         self.hooks = tuple(hooks)
         self._addresses: list[Address] = [parse_endpoint(each) for each in self._options.endpoints]
         check_secrecy(self._options, self._addresses)

@@ -34,6 +34,13 @@ MIN_KEEPALIVE_TIME = 10.0
 MAX_ENDPOINTS = 64
 
 
+def _positive(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not value > 0:
+        raise ValueError(f"{name} must be above 0, not {value!r}")
+
+
 @dataclass(frozen=True)
 class Tls:
     """How to speak TLS; the defaults verify the server against the system's authorities.
@@ -66,6 +73,45 @@ class Tls:
 
 
 @dataclass(frozen=True)
+class Retry:
+    """How often, and how quickly, a request is sent again where that is safe.
+
+    Which requests may be sent again is not a matter of taste and cannot be chosen here.
+
+    Args:
+        max_attempts: give up after so many attempts, the first included; None for as many as
+            the timeout allows, 1 for no repetition.
+        backoff: seconds before the second repetition; the first follows at once.
+        max_backoff: seconds that the pauses grow to, each 1.6 times the one before.
+        jitter: fraction by which a pause may be longer or shorter, 0 to 1.
+    """
+
+    max_attempts: int | None = None
+    backoff: float = 0.025
+    max_backoff: float = 1.0
+    jitter: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.max_attempts is not None:
+            _positive("max_attempts", self.max_attempts)
+        _positive("backoff", self.backoff)
+        _positive("max_backoff", self.max_backoff)
+        if not 0.0 <= self.jitter <= 1.0:
+            raise ValueError("jitter is a fraction from 0 to 1")
+
+    def pause(self, repetition: int) -> float:
+        """Seconds before a repetition, jitter not applied.
+
+        Args:
+            repetition: 1 for the first.
+        """
+        if repetition == 1:
+            return 0.0
+        # The exponent is bounded: without a deadline the power would overflow some day.
+        return min(self.backoff * 1.6 ** min(repetition - 2, 60), self.max_backoff)
+
+
+@dataclass(frozen=True)
 class Options:
     """Everything a client can be told; see `Client` for what each one means."""
 
@@ -85,15 +131,14 @@ class Options:
     fail_fast: bool = False
     auto_sync_interval: float | None = None
     min_server_version: str | None = None
-    backoff: float = 0.025
-    backoff_jitter: float = 0.1
+    retry: Retry = Retry()
     watch_buffer_events: int = 10_000
     watch_buffer_bytes: int = 64 * 1024 * 1024
 
     def __post_init__(self) -> None:
         _check_endpoints(self.endpoints)
         _check_credentials(self)
-        for name in ("dial_timeout", "keepalive_timeout", "backoff"):
+        for name in ("dial_timeout", "keepalive_timeout"):
             _positive(name, getattr(self, name))
         for name in ("timeout", "auto_sync_interval"):
             if getattr(self, name) is not None:
@@ -111,8 +156,6 @@ class Options:
             _positive("keepalive_time", self.keepalive_time)
             # Below 10 s etcd takes the PINGs for abuse; grpc-go raises it the same way.
             object.__setattr__(self, "keepalive_time", max(self.keepalive_time, MIN_KEEPALIVE_TIME))
-        if not 0.0 <= self.backoff_jitter <= 1.0:
-            raise ValueError("backoff_jitter is a fraction from 0 to 1")
 
     @property
     def auth_mode(self) -> str:
@@ -137,13 +180,6 @@ def as_endpoints(endpoints: str | Sequence[str]) -> tuple[str, ...]:
     if isinstance(endpoints, bytes) or not all(isinstance(each, str) for each in endpoints):
         raise TypeError("endpoints are strings such as '127.0.0.1:2379'")
     return tuple(each.strip() for each in endpoints)
-
-
-def _positive(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    if not value > 0:
-        raise ValueError(f"{name} must be above 0, not {value!r}")
 
 
 def _check_endpoints(endpoints: tuple[str, ...]) -> None:

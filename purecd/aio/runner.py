@@ -13,6 +13,7 @@ from purecd.aio.driver import Driver
 from purecd.core import exchange
 from purecd.core.op import Attach, Call, Detach, Effect, Next, Now, Op, RandomId, Refresh, Sleep
 from purecd.hooks import Hook, Observed
+from purecd.options import Retry
 
 T = TypeVar("T")
 
@@ -21,14 +22,14 @@ CLEAN_UP = 2.0
 
 
 class Drivers(Protocol):
-    """Where effects are performed."""
+    """Where effects are performed: by kind, ``calls`` or ``streams``, or at a single endpoint."""
 
     max_send_size: int
     fail_fast: bool
+    retry: Retry
     hooks: tuple[Hook, ...]
 
-    def _driver(self, kind: str, endpoint: str | None = None) -> Driver:
-        """The driver of ``calls`` or ``streams``, or one for a single endpoint."""
+    def _driver(self, kind: str, endpoint: str | None = None) -> Driver: ...
 
 
 async def run(op: Op[T], drivers: Drivers, deadline: float | None) -> T:
@@ -67,6 +68,7 @@ async def run(op: Op[T], drivers: Drivers, deadline: float | None) -> T:
 async def _call(call: Call, drivers: Drivers, deadline: float | None) -> Any:
     exchange.encode(call, drivers.max_send_size, deadline)
     call.fail_fast = drivers.fail_fast
+    call.retry = drivers.retry
     driver = drivers._driver("calls", call.endpoint)
     hooks = drivers.hooks
     if not hooks:

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from purecd.core.methods import Method
     from purecd.errors import EtcdError
 
+from purecd.options import Retry
+
 T = TypeVar("T")
+
+DEFAULT_RETRY = Retry()
 
 Metadata = Sequence[tuple[bytes, bytes]]
 
@@ -44,6 +48,7 @@ class Call:
         error: why there is no reply, once `done`.
         generation: of the token that the attempt carried.
         attempt: 1 for the first one of the command's RPC.
+        retry: how it may be repeated; the driver puts in what its client was told.
         sent_at: when the attempt was handed to a connection, monotonic seconds.
     """
 
@@ -62,6 +67,7 @@ class Call:
         "method",
         "request",
         "require_leader",
+        "retry",
         "sent_at",
         "started_at",
         "stream",
@@ -83,6 +89,7 @@ class Call:
         self.endpoint = endpoint
         self.metadata = metadata
         self.attempt = 1
+        self.retry = DEFAULT_RETRY
         self.data = b""
         self.deadline: float | None = None
         self.fail_fast = False

@@ -7,7 +7,8 @@
 3. A refusal that another try cannot change is raised at once.
 4. A rejected token is refreshed, at most three times for one call; attempts to log in that fail
    for a passing reason do not count.
-5. The first repetition follows at once, the later ones after 25 ms growing to 1 s.
+5. The first repetition follows at once, the later ones after 25 ms growing to 1 s, unless the
+   client was told otherwise (`purecd.Retry`).
 
 Source: Table E of the project's failure rules (docs/failures.md); etcd
 client/v3/retry_interceptor.go where it agrees.
@@ -24,9 +25,6 @@ from purecd.core.op import Call, Metadata, Op, Refresh, Sleep
 from purecd.errors import EtcdError, StatusCode
 
 MAX_REFRESHES = 3
-FIRST_PAUSE = 0.025
-PAUSE_FACTOR = 1.6
-MAX_PAUSE = 1.0
 
 # Answered before the request reaches the log, so no attempt of this kind was applied.
 _REFUSED_EARLY = (errors.NoLeader, errors.TooManyRequests)
@@ -85,11 +83,13 @@ def call(
                     raise
             elif not may_repeat(method, error, idempotent):
                 raise
-        if attempts > 1:
-            # The exponent is bounded: without a deadline the power would overflow some day.
-            pause = min(FIRST_PAUSE * PAUSE_FACTOR ** min(attempts - 2, 10), MAX_PAUSE)
+        rule = attempt.retry
+        if attempts == rule.max_attempts:
+            raise last
+        pause = rule.pause(attempts)
+        if pause:
             try:
-                yield Sleep(pause, jitter=0.2)
+                yield Sleep(pause, jitter=rule.jitter)
             except EtcdError as late:
                 raise _on_behalf(late, last) from last
 
