@@ -122,8 +122,18 @@ class AsyncWatch:
 
     @property
     def resume_revision(self) -> int:
-        """Where a new watch must start so that nothing is missed after what was received."""
-        return self._watcher.next_revision if self._watcher is not None else self._request.start_revision
+        """Where a new watch must start so that nothing is missed after what was read from this one.
+
+        A revision of which some events were read and some not is read as a whole again.
+        """
+        if self._watcher is None:
+            return self._request.start_revision
+        return operations.resume_revision(self._watcher, self._events)
+
+    @property
+    def created_revision(self) -> int:
+        """Revision of the store when a server first took the watch, 0 before; what comes later is seen."""
+        return self._watcher.created_revision if self._watcher is not None else 0
 
     async def request_progress(self, timeout: Timeout = DEFAULT_TIMEOUT) -> None:
         """Ask the server to report how far this watch is; the answer comes as a response without events.

@@ -108,8 +108,16 @@ class Watch:
 
     @property
     def resume_revision(self) -> int:
-        """Where a new watch must start so that nothing is missed after what was received."""
-        return self._watcher.next_revision
+        """Where a new watch must start so that nothing is missed after what was read from this one.
+
+        A revision of which some events were read and some not is read as a whole again.
+        """
+        return operations.resume_revision(self._watcher, self._events)
+
+    @property
+    def created_revision(self) -> int:
+        """Revision of the store when a server first took the watch, 0 before; what comes later is seen."""
+        return self._watcher.created_revision
 
     def request_progress(self, timeout: Timeout = DEFAULT_TIMEOUT) -> None:
         """Ask the server to report how far this watch is; the answer comes as a response without events.
