@@ -12,7 +12,7 @@ from purecd.core.op import Attach, Detach, Next, Op
 from purecd.core.watching import Watcher, WatchRequest
 from purecd.options import DEFAULT_TIMEOUT, Timeout
 from purecd.requests import Text, as_int, range_of
-from purecd.types import WatchResponse
+from purecd.types import Event, WatchResponse
 
 FILTERS = {"put": 0, "delete": 1}
 
@@ -92,3 +92,18 @@ def next_response(watcher: Watcher, wait: float | None = None) -> Op[WatchRespon
 def close_watch(watcher: Watcher) -> Op[None]:
     """End a watch, also on the server."""
     yield Detach(watcher)
+
+
+def resume_revision(watcher: Watcher, unread: Iterable[Event] = ()) -> int:
+    """Where a new watch must start to miss nothing after what the user has got.
+
+    Args:
+        unread: events of the last response taken that the user has not got yet.
+    """
+    after_all = watcher.next_revision  # looked at first: more may arrive meanwhile
+    for event in unread:
+        return event.kv.mod_revision
+    for response in tuple(watcher.inbox):
+        for event in response.events:
+            return event.kv.mod_revision
+    return after_all

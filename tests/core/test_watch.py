@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What opening and reading a watch asks of the driver, and where a new watch must start."""
+
+from __future__ import annotations
+
+import pytest
+
+from purecd import errors
+from purecd.core import watch
+from purecd.core.op import Attach, Detach, Next
+from purecd.core.watcher import Watcher, WatchRequest
+from purecd.types import Event, EventType, Header, KeyValue, WatchResponse
+
+
+def put(revision):
+    return Event(EventType.PUT, KeyValue(b"k", revision, revision, 1, b"v"))
+
+
+def response(*revisions):
+    return WatchResponse(Header(revision=max(revisions, default=9)), events=[put(each) for each in revisions])
+
+
+def test_opening_waits_for_the_created_response():
+    op = watch.open_watch(WatchRequest(b"k"))
+    attach = next(op)
+    assert type(attach) is Attach
+    wait = op.send(attach.source)
+    assert (type(wait), wait.source) == (Next, attach.source)
+    with pytest.raises(StopIteration) as end:
+        op.send(WatchResponse(created=True))
+    assert end.value.value is attach.source
+
+
+def test_a_watch_that_cannot_be_opened_is_taken_back():
+    op = watch.open_watch(WatchRequest(b"k"))
+    source = next(op).source
+    op.send(source)
+    undo = op.throw(errors.DeadlineExceeded("too late"))
+    assert (type(undo), undo.source) == (Detach, source)
+    with pytest.raises(errors.DeadlineExceeded):
+        op.send(None)
+
+
+@pytest.mark.parametrize(
+    ("inbox", "unread", "resume"),
+    [
+        ([], [], 20),
+        ([response(12, 12), response(19)], [], 12),
+        ([response(12)], [put(11), put(11)], 11),
+        ([response()], [], 20),
+        ([response(), response(13)], [], 13),
+    ],
+)
+def test_a_new_watch_starts_at_what_was_not_read(inbox, unread, resume):
+    watcher = Watcher(WatchRequest(b"k", start_revision=10))
+    watcher.next_revision = 20
+    for each in inbox:
+        watcher.put(each, 0)
+    assert watch.resume_revision(watcher, unread) == resume
+
+
+def test_what_is_wrong_with_a_request():
+    for wrong in (
+        {"key": ""},
+        {"key": "b", "range_end": "a"},
+        {"key": "b", "range_end": "b"},
+        {"key": "a", "exclude": "put"},
+        {"key": "a", "exclude": ["get"]},
+        {"key": "a", "start_revision": -1},
+    ):
+        with pytest.raises(ValueError, match="."):
+            watch.watch_request(**wrong)
+    request = watch.watch_request("a", from_key=True, exclude=["delete", "put"])
+    assert (request.range_end, request.filters, request.fragment) == (b"\0", (0, 1), True)

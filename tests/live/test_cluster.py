@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cluster of three: members end, calls and watches go on."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from purecd import errors
+from tests.live.fronts import Thread, take
+
+
+@pytest.mark.parametrize("who", ["leader", "follower"])
+def test_calls_and_a_watch_go_on_when_a_member_is_killed(front, start_cluster, prefix, who):
+    # etcd gives up a request in 5 s and two elections.
+    cluster = start_cluster(args=["--heartbeat-interval=25", "--election-timeout=250"])
+    leader = cluster.leader()
+    victim = leader if who == "leader" else cluster.followers()[0]
+    # It is connected to the victim first, then has to look for another.
+    endpoints = [victim.endpoint, *(each for each in cluster.endpoints if each != victim.endpoint)]
+    writer, reader = front.client(endpoints, timeout=15), front.client(endpoints, timeout=15)
+    with reader.watch(prefix, prefix=True) as watch:
+        writer.put(prefix + "0", "v")
+        victim.kill()
+        started = time.monotonic()
+        revision = 0
+        for i in range(1, 20):
+            while True:
+                try:
+                    revision = writer.put(prefix + str(i), "v").header.revision
+                    break
+                except errors.EtcdError as error:
+                    # Nothing but an outcome that cannot be known; writing it again is harmless here.
+                    assert error.maybe_applied, error
+        print(f"19 puts done {time.monotonic() - started:.2f} s after the {who} was killed")
+        assert reader.get(prefix, prefix=True, count_only=True).count == 20
+        keys = []
+        while not keys or watch.resume_revision <= revision:
+            keys.append(take(watch, 1)[0].key.decode()[len(prefix) :])
+        assert sorted(set(keys), key=int) == [str(i) for i in range(20)]
+        assert keys == sorted(keys, key=int)
+
+
+def test_a_rolling_restart(front, start_cluster, prefix):
+    cluster = start_cluster()
+    writer, reader = (front.client(cluster.endpoints, timeout=15) for _ in range(2))
+    over = threading.Event()
+    written = []
+
+    def write():
+        while not over.is_set():
+            number = len(written)
+            try:
+                writer.put(prefix + "k", str(number))
+                written.append(True)
+            except errors.EtcdError as error:
+                assert error.maybe_applied, error
+                written.append(False)
+            time.sleep(0.005)
+
+    with reader.watch(prefix, prefix=True) as watch:
+        thread = Thread(write)
+        for _ in cluster.rolling_restart():
+            assert not thread.done
+        over.set()
+        thread.result()
+        writer.put(prefix + "k", "end")
+        values = []
+        while not values or values[-1] != b"end":
+            values.append(watch.next(timeout=15).value)
+    seen = [int(value) for value in values[:-1]]
+    assert seen == sorted(set(seen)), "in order, each once"
+    assert {number for number, certain in enumerate(written) if certain} <= set(seen), "none is missing"
+    print(f"{len(seen)} events over a rolling restart, {written.count(False)} puts of unknown outcome")
+
+
+def test_without_a_majority(front, start_cluster, prefix):
+    cluster = start_cluster()
+    survivor, *others = cluster.members
+    client = front.client(cluster.endpoints)
+    client.put(prefix + "k", "v")
+    for member in others:
+        member.kill()
+    started = time.monotonic()
+    with pytest.raises(errors.EtcdError) as caught:
+        client.get(prefix + "k", timeout=1.5)
+    assert time.monotonic() - started < 2
+    assert not caught.value.maybe_applied
+    alone = front.client(survivor.endpoint)
+    assert alone.get(prefix + "k", serializable=True, timeout=5).value == b"v"
+    with pytest.raises(errors.EtcdError):
+        alone.put(prefix + "k", "w", timeout=1)
+    for member in others:
+        member.start(wait=False)
+    for member in others:
+        member.wait_ready()
+    assert client.put(prefix + "k", "x", timeout=15).header.revision
+    assert client.get(prefix + "k").value == b"x"
+
+
+def test_an_endpoint_of_another_cluster_is_not_talked_to(front, start_server, prefix):
+    first, second = start_server(), start_server()
+    client = front.client([first.endpoint, second.endpoint])
+    client.put(prefix + "k", "v")
+    home, other = (
+        (first, second) if front.client(first.endpoint).get(prefix + "k").value == b"v" else (second, first)
+    )
+    home.kill()
+    time.sleep(0.1)  # so long that the end of the connection is looked for before a call is sent
+    with pytest.raises(errors.EtcdError) as caught:
+        client.put(prefix + "k", "w", timeout=1)
+    assert not caught.value.maybe_applied
+    assert front.client(other.endpoint).get(prefix + "k").kv is None
