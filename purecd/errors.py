@@ -557,6 +557,8 @@ _BY_TEXT.update(
     {
         "auth: revision in header is old": AuthOldRevision,  # 3.4.0-3.4.18, 3.5.0-3.5.1
         "auth: invalid auth token": InvalidAuthToken,
+        "auth: permission denied": PermissionDenied,  # Defragment, Hash, HashKV and Snapshot of any release
+        "auth: user name is empty": UserEmpty,  # likewise
         "auth: authentication failed, password was given for no password user": AuthFailed,
         "etcdserver: request cancelled": Canceled,  # before 3.7
         "context canceled": Canceled,

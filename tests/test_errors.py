@@ -71,6 +71,8 @@ def test_a_class_made_without_arguments_stands_for_its_status():
     [
         (2, "auth: revision in header is old", errors.AuthOldRevision, StatusCode.INVALID_ARGUMENT),
         (2, "auth: invalid auth token", errors.InvalidAuthToken, StatusCode.UNAUTHENTICATED),
+        (2, "auth: permission denied", errors.PermissionDenied, StatusCode.PERMISSION_DENIED),
+        (2, "auth: user name is empty", errors.UserEmpty, StatusCode.INVALID_ARGUMENT),
         (
             2,
             "auth: authentication failed, password was given for no password user",
@@ -139,6 +141,7 @@ OUTCOMES = [
     ("E17", 9, "etcdserver: not leader", False),
     ("E17", 11, "etcdserver: mvcc: required revision has been compacted", False),
     ("E17", 7, "etcdserver: permission denied", False),
+    ("E17", 2, "auth: permission denied", False),
     ("E17", 15, "etcdserver: corrupt cluster", False),
     ("E17", 3, "anything", False),
     ("E18", 2, "raft: stopped", True),
