@@ -8,12 +8,11 @@ import gc
 import threading
 import time
 
-import psutil
 import pytest
 
 import purecd
 from purecd import errors
-from tests.support.answering import Answering, eventually
+from tests.support.answering import Answering, eventually, open_files
 
 
 @pytest.fixture
@@ -190,7 +189,7 @@ def test_another_loop_after_the_first_was_closed(server):
 
 def test_nothing_is_left_after_a_hundred_clients(server):
     def opened():
-        return psutil.Process().num_fds()
+        return open_files()
 
     async def one():
         async with purecd.AsyncClient(server.endpoint) as client:

@@ -7,12 +7,13 @@ blocks, by the octets of `tests.wire.peer` and the hpack package, and nothing of
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
 from typing import Callable
 
-from hpack import Decoder  # type: ignore[import-untyped]
+from hpack import Decoder
 
 from tests.support.peers import Peer
 from tests.wire import peer as octets
@@ -91,9 +92,9 @@ class Answering(Peer):
         elif frame.kind == octets.RST_STREAM:
             self.resets.append(frame.stream_id)
         elif frame.kind == octets.HEADERS:
-            path = dict(decoder.decode(frame.payload))[":path"]
+            path = dict(decoder.decode(frame.payload, raw=True))[b":path"]
             if frame.stream_id > 1:
-                self.paths.append(path.rpartition("/")[2])
+                self.paths.append(path.rpartition(b"/")[2].decode())
         if frame.kind in (octets.DATA, octets.HEADERS) and frame.flags & octets.END_STREAM:
             with self._sending:
                 if self.holding and frame.stream_id > 1:
@@ -112,3 +113,8 @@ def eventually(condition: Callable[[], object], seconds: float = 5.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not become true in time"
         time.sleep(0.005)
+
+
+def open_files() -> int:
+    """How many files and sockets this process has open."""
+    return len(os.listdir("/dev/fd"))
