@@ -96,7 +96,7 @@ class Link:
         self.uses_tls = _uses_tls(endpoint.address.tls, options)
         self.headers = RequestHeaders(
             "https" if self.uses_tls else "http",
-            _as_ascii(endpoint.address.authority),
+            endpoint.address.authority,
             agent,
             metadata,
         )
@@ -223,11 +223,6 @@ class Link:
         self.conn.ping(_PING)
         self.ping_sent_at = self.last_ping_at = now
         self.ping_timeout = timeout
-
-
-def _as_ascii(authority: str) -> str:
-    """The authority as a header carries it: international names in their IDNA form."""
-    return authority if authority.isascii() else authority.encode("idna").decode("ascii")
 
 
 def _uses_tls(told: bool | None, options: Options) -> bool:
