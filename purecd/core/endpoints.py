@@ -122,9 +122,9 @@ def _tcp(text: str, netloc: str, tls: bool | None) -> Address:
         raise ValueError(f"endpoint {text!r}: {host!r} is no host name: {error}") from error
     return Address(text, host, port, "", tls, authority)
 
-    """Host without brackets, and port, None without one; a v6 address without brackets has none."""
+
 def _split_port(netloc: str) -> tuple[str, str | None]:
-    """Host without brackets, and port, None without one; of a v6 address without brackets no port is taken."""
+    """Host without brackets, and port, None without one; a v6 address without brackets has none."""
     if netloc.startswith("["):
         host, bracket, rest = netloc[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):

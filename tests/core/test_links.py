@@ -83,8 +83,21 @@ def test_a_sole_endpoint_is_tried_again_and_again():
     world.advance(26.0)
     moments = [moment for moment, _ in dials(world)]
     waits = [round(later - earlier, 3) for earlier, later in zip(moments, moments[1:])]
-    # 0.1 s growing by 1.6 to 5 s, without jitter here.
-    assert waits == [0.1, 0.16, 0.256, 0.41, 0.655, 1.049, 1.678, 2.684, 4.295, 5.0, 5.0]
+    # 0.1 s growing by 1.6 to 2 s, without jitter here.
+    assert waits == [0.1, 0.16, 0.256, 0.41, 0.655, 1.049, 1.678] + [2.0] * 10
+
+
+def test_an_endpoint_whose_connections_die_young_is_tried_often_enough_to_be_back_soon():
+    world = World()
+    run = world.run(kv.get("k"), timeout=None)
+    for _ in range(20):
+        world.cut()
+        run = world.run(kv.get("k"), timeout=None)
+        world.advance(0.45)
+        run.value()
+    moments = [moment for moment, _ in dials(world)]
+    waits = [round(later - earlier, 3) for earlier, later in zip(moments, moments[1:])]
+    assert waits[0] < waits[-1], "but not in a tight loop"
 
 
 def test_waits_stay_bounded_for_ever():
@@ -92,7 +105,7 @@ def test_waits_stay_bounded_for_ever():
     endpoint = endpoints.pick(0.0)
     endpoint.failures = 10_000
     endpoints.failed(endpoint, errors.Unavailable("refused"), 100.0)
-    assert endpoint.retry_at == 105.0
+    assert endpoint.retry_at == 102.0
 
 
 def test_an_attempt_ends_with_the_dial_timeout():
@@ -196,8 +209,8 @@ def test_a_server_that_accepts_and_closes_is_not_dialled_in_a_loop(ending):
         if any(each == "a:1" for each in world.open_links()) and world.channel.links[0] in world.peers:
             world.cut()
         world.advance(0.05)
-    # 0.1 s growing by 1.6: in 10 s not more than eight attempts and the first.
-    assert len(world.dialled) <= 9
+    # 0.1 s growing by 1.6, to 0.4 s where it answered: not more than three a second.
+    assert len(world.dialled) <= 30
 
 
 def test_the_first_ready_link_wins():
@@ -306,7 +319,7 @@ def test_goaway_at_once_again_and_again_makes_no_loop():
     )
     world.run(kv.get("k"), timeout=None)
     world.advance(10.0)
-    assert len(world.dialled) <= 9
+    assert len(world.dialled) <= 30
 
 
 # Silence and bad answers.
