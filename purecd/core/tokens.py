@@ -23,6 +23,7 @@ from purecd.core.op import Call
 from purecd.errors import EtcdError
 from purecd.pb import messages
 from purecd.requests import Get
+from purecd.wire.status import check_metadata
 
 if TYPE_CHECKING:
     from purecd.core.link import Link
@@ -91,6 +92,7 @@ class Tokens:
 
         Raises:
             ClusterMismatch: the endpoint belongs to another cluster.
+            ValueError: the reply is none, or its token is not fit for a header.
         """
         if call.purpose == "cluster":
             return self._cluster_answered(link, call)
@@ -100,7 +102,9 @@ class Tokens:
         if error is None:
             reply = call.method.decode(call.message)
             self.check_cluster(link, reply.header.cluster_id)
-            self._replace(link, reply.token.encode("ascii"))
+            token = reply.token.encode("ascii")
+            check_metadata(b"token", token)
+            self._replace(link, token)
             return Answer.READY
         if isinstance(error, errors.AuthNotEnabled):
             self._replace(link, b"")
