@@ -7,7 +7,7 @@
    answered since and was lost again waits 0.4 s at most: the network fails, not the endpoint.
 2. Endpoints that are not waiting are tried in rotation from a random start.
 3. A sole endpoint, and the whole list when all of it is waiting, is tried again as soon as the
-   first wait is over; one success ends the waits of all others.
+   first wait is over; one success ends the longer waits of all others.
 4. An endpoint that answers, but badly (no leader, a learner, calls that time out), stays
    connected to until a better one is: it is *demoted* for a while.
 
@@ -215,7 +215,9 @@ class Endpoints:
         endpoint.error = None
         endpoint.failures = min(endpoint.failures, FAILURES_AFTER_ANSWER)
         for each in self._all:
-            each.retry_at = min(each.retry_at, now)
+            # Shorter waits go on: where the network fails, they are what keeps attempts few.
+            if each.failures > FAILURES_AFTER_ANSWER:
+                each.retry_at = min(each.retry_at, now)
 
     def lived(self, endpoint: Endpoint) -> None:
         """A connection was of use for a while: the next failure is the first one."""

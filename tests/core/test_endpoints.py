@@ -223,15 +223,33 @@ def test_failures_are_forgotten_once_an_endpoint_was_of_use():
     assert endpoint.retry_at == pytest.approx(310.1)
 
 
-def test_one_success_ends_all_waits():
+def test_one_success_ends_all_waits_but_short_ones():
     several = endpoints("a:1", "b:1", "c:1")
-    a, b = several.pick(0.0), several.pick(0.0)
-    failed(several, a, 0.0)
+    a, b, c = (several.pick(0.0) for _ in range(3))
     failed(several, b, 0.0)
+    for _ in range(4):
+        failed(several, a, 0.0)
+    for _ in range(3):
+        failed(several, c, 0.0)
+    waits = c.retry_at
     several.succeeded(b, 0.05)
     assert a.retry_at <= 0.05
+    assert c.retry_at == waits
     assert b.error is None
     assert a.error is not None
+
+
+def test_endpoints_that_answer_and_are_lost_are_not_dialled_more_than_ten_times_a_second():
+    several = endpoints("a:1", "b:1", "c:1")
+    now, dials = 0.0, 0
+    while now < 20.0:
+        endpoint = several.pick(now)
+        if endpoint is not None:
+            dials += 1
+            several.succeeded(endpoint, now)
+            failed(several, endpoint, now)
+        now += 0.01
+    assert 100 < dials < 200
 
 
 def test_whether_all_failed_and_why():
