@@ -216,7 +216,7 @@ class Endpoints:
         endpoint.failures = min(endpoint.failures, FAILURES_AFTER_ANSWER)
         for each in self._all:
             # Shorter waits go on: where the network fails, they are what keeps attempts few.
-            if each.failures > FAILURES_AFTER_ANSWER:
+            if each.failures > FAILURES_AFTER_ANSWER + 1:
                 each.retry_at = min(each.retry_at, now)
 
     def lived(self, endpoint: Endpoint) -> None:

@@ -227,9 +227,9 @@ def test_one_success_ends_all_waits_but_short_ones():
     several = endpoints("a:1", "b:1", "c:1")
     a, b, c = (several.pick(0.0) for _ in range(3))
     failed(several, b, 0.0)
-    for _ in range(4):
+    for _ in range(5):
         failed(several, a, 0.0)
-    for _ in range(3):
+    for _ in range(4):
         failed(several, c, 0.0)
     waits = c.retry_at
     several.succeeded(b, 0.05)
