@@ -28,7 +28,8 @@ class AsyncClient(Front, AsyncCommands):
     """A client for asyncio; any number of tasks of one event loop may share it.
 
     A client opens its connections when they are first needed. Close it, or use it in an
-    ``async with`` statement. For the arguments see `purecd.front.Front`.
+    ``async with`` statement, which also is where `min_server_version` is checked. For the
+    arguments see `purecd.front.Front`.
 
     Attributes:
         leases: leases by their ids.
@@ -50,9 +51,12 @@ class AsyncClient(Front, AsyncCommands):
 
     async def __aenter__(self) -> AsyncClient:
         if self._options.min_server_version is not None:
-            await self.check_versions(self._options.min_server_version, self._options.dial_timeout)
-        if self._options.auto_sync_interval is not None and self._sync_task is None:
-            self._sync_task = asyncio.create_task(self._keep_in_sync(self._options.auto_sync_interval))
+            try:
+                await self.check_versions(self._options.min_server_version, self._options.dial_timeout)
+            except BaseException:
+                await self.close()
+                raise
+        self._follow_members()
         return self
 
     async def __aexit__(
@@ -98,6 +102,12 @@ class AsyncClient(Front, AsyncCommands):
             if driver is not None:
                 driver.replace_endpoints(list(addresses))
 
+    def _follow_members(self) -> None:
+        """Begin to look at the member list from time to time, if that is wanted and not done on this loop."""
+        interval = self._options.auto_sync_interval
+        if interval is not None and (self._sync_task is None or self._sync_task.done()):
+            self._sync_task = asyncio.create_task(self._keep_in_sync(interval))
+
     async def _keep_in_sync(self, interval: float) -> None:
         while True:
             await asyncio.sleep(interval)
@@ -131,4 +141,5 @@ class AsyncClient(Front, AsyncCommands):
             raise RuntimeError("this AsyncClient is in use on another event loop; make one per loop")
         # A loop that is closed took its connections with it.
         driver = self._drivers[name] = Driver(self._new_channel(endpoint), self._tell)
+        self._follow_members()
         return driver

@@ -66,4 +66,6 @@ def check_version(endpoint: str, minimum: str, *, timeout: Timeout = DEFAULT_TIM
 def version_of(text: str) -> tuple[int, int]:
     """Major and minor of a version such as ``3.5.16`` or ``v3.8.0-alpha.0``."""
     parts = text.lstrip("v").split("-")[0].split(".")
+    if len(parts) < 2 or not (parts[0].isdecimal() and parts[1].isdecimal()):
+        raise ValueError(f"{text!r} is no version such as 3.5")
     return int(parts[0]), int(parts[1])

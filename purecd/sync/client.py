@@ -52,7 +52,11 @@ class Client(Front, Commands):
         self._stop = threading.Event()
         forking.remember(self)
         if self._options.min_server_version is not None:
-            self.check_versions(self._options.min_server_version, self._options.dial_timeout)
+            try:
+                self.check_versions(self._options.min_server_version, self._options.dial_timeout)
+            except BaseException:
+                self.close()
+                raise
         interval = self._options.auto_sync_interval
         if interval is not None:
             threading.Thread(

@@ -207,8 +207,14 @@ class Driver:
         """Use other endpoints from now on."""
         with self._state:
             self.channel.replace_endpoints(addresses, time.monotonic())
-            self._announce()
+            self._changed()
         self._push()
+        closer = Waiter()
+        if self._lead.take(closer):
+            try:
+                self._open_and_close()  # a link to a removed endpoint is not kept until the next call
+            finally:
+                self._leave(closer)
 
     # Waiting and leading.
 
@@ -293,7 +299,9 @@ class Driver:
             if channel.notes:
                 self._tell_notes()
             if deadline is not None and now >= deadline:
-                return
+                break
+        if channel.closing:  # perhaps nobody leads for long after this
+            self._open_and_close()
 
     def _prepare(self) -> None:
         """Open and close what the channel wants, send what is queued, wait for the right things."""

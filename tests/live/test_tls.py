@@ -120,16 +120,14 @@ def test_the_common_name_is_who_one_is(front, start_server, authority):
 
     server = start_server(tls=authority.server(client_ca=True))
     root = client_of("root")
-    run = getattr(front, "run", lambda result: result)
-    admin = getattr(root, "client", root)
-    run(admin.users.add("root", no_password=True))
-    run(admin.roles.add("root"))
-    run(admin.users.grant_role("root", "root"))
-    run(admin.users.add("alice", no_password=True))
-    run(admin.roles.add("reader"))
-    run(admin.roles.grant_permission("reader", "a/", prefix=True, allow="read"))
-    run(admin.users.grant_role("alice", "reader"))
-    run(admin.auth.enable())
+    root.users.add("root", no_password=True)
+    root.roles.add("root")
+    root.users.grant_role("root", "root")
+    root.users.add("alice", no_password=True)
+    root.roles.add("reader")
+    root.roles.grant_permission("reader", "a/", prefix=True, allow="read")
+    root.users.grant_role("alice", "reader")
+    root.auth.enable()
     try:
         root.put("a/k", "v")
         alice = client_of("alice")
@@ -143,7 +141,7 @@ def test_the_common_name_is_who_one_is(front, start_server, authority):
             with client_of("nobody").watch("a/k") as denied:
                 denied.next(5)
     finally:
-        run(admin.auth.disable())
+        root.auth.disable()
 
 
 def test_a_key_with_a_passphrase(front, start_server, authority):
