@@ -148,7 +148,8 @@ def _names(names: str) -> str:
 
 def public(cls: type) -> Iterator[tuple[str, Any]]:
     """The public methods and properties that `cls` and its bases of ours define, in their order."""
-    seen = set(INTERNAL)
+    # Fields of named tuples are properties too in PyPy; they are listed as attributes.
+    seen = {*INTERNAL, *getattr(cls, "_fields", ())}
     for base in reversed(cls.__mro__):
         if not base.__module__.startswith("purecd"):
             continue

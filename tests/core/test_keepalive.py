@@ -12,6 +12,7 @@ from purecd.errors import StatusCode
 from purecd.types import EMPTY_HEADER
 
 LOST_CONNECTION = errors.Unavailable("connection lost")
+LINK_1, LINK_2 = "link 1", "link 2"  # told apart by identity, as links are
 
 
 class Middle:
@@ -31,7 +32,7 @@ def lease_id_of(data):
 class Bench:
     """The machine with its outputs sorted."""
 
-    def __init__(self, auth_mode="none", link="link 1", rng=None, **options):
+    def __init__(self, auth_mode="none", link=LINK_1, rng=None, **options):
         self.machine = KeepAlives(auth_mode=auth_mode, rng=rng or Middle(), **options)
         self.opened, self.closed, self.refreshes, self.suspects = [], [], [], []
         if link is not None:
@@ -99,7 +100,7 @@ def test_the_first_request_goes_out_at_once_and_on_a_require_leader_stream():
     bench.keep(7, 5.0)
     assert bench.sends() == [7]
     assert bench.stream.require_leader
-    assert bench.stream.link == "link 1"
+    assert bench.stream.link == LINK_1
 
 
 def test_no_stream_is_opened_without_leases():
@@ -159,14 +160,14 @@ def test_a_silent_connection_is_suspected_when_a_request_is_repeated():
     assert bench.suspects == []
     bench.fire()  # 6.0
     bench.sends()
-    assert bench.suspects == [("link 1", pytest.approx(4.0))]
-    bench.machine.link_ready("link 2", 1, False, 6.1)
-    bench.machine.link_draining("link 1", 6.1)
-    bench.machine.link_ready("link 2", 1, False, 6.1)
+    assert bench.suspects == [(LINK_1, pytest.approx(4.0))]
+    bench.machine.link_ready(LINK_2, 1, False, 6.1)
+    bench.machine.link_draining(LINK_1, 6.1)
+    bench.machine.link_ready(LINK_2, 1, False, 6.1)
     assert bench.sends() == [7], "sent again on the other one at once"
     bench.fire()
     bench.sends()
-    assert bench.suspects[1:] == [("link 2", pytest.approx(6.1))], "each stream is told of by itself"
+    assert bench.suspects[1:] == [(LINK_2, pytest.approx(6.1))], "each stream is told of by itself"
 
 
 def test_one_silence_is_reported_once_for_any_number_of_leases():
@@ -176,7 +177,7 @@ def test_one_silence_is_reported_once_for_any_number_of_leases():
     bench.sends()
     bench.machine.handle_timer(2.0)
     assert len(bench.sends()) == 100
-    assert bench.suspects == [("link 1", 0.0)]
+    assert bench.suspects == [(LINK_1, 0.0)]
 
 
 def test_a_connection_that_answers_about_others_is_not_suspected():
@@ -280,7 +281,7 @@ def test_the_deadline_counts_from_sending_less_one_percent_for_drift():
 def test_a_lease_is_lost_at_its_deadline():
     # F16, R-L5: lost no later than one TTL after the last answered request was sent.
     bench, lease = kept(ttl=3)
-    bench.machine.link_lost("link 1", LOST_CONNECTION, 0.5)
+    bench.machine.link_lost(LINK_1, LOST_CONNECTION, 0.5)
     assert bench.fire() == pytest.approx(2.97)
     assert lease.lost
     assert lease.reason == "timeout"
@@ -295,7 +296,7 @@ def test_a_lease_is_lost_at_its_deadline():
 def test_a_lost_lease_is_not_preceded_by_stale_renewals():
     bench, lease = kept(ttl=3)
     assert lease.inbox
-    bench.machine.link_lost("link 1", LOST_CONNECTION, 0.5)
+    bench.machine.link_lost(LINK_1, LOST_CONNECTION, 0.5)
     bench.machine.handle_timer(3.0)
     assert lease.take() is None
 
@@ -452,7 +453,7 @@ def test_nothing_but_the_deadline_gives_a_lease_up(error):
     assert not lease.lost
     bench.fire()
     assert len(bench.opened) == 1 and not bench.sends() and len(bench.opened) == 2
-    bench.machine.link_lost("link 1", LOST_CONNECTION, 0.9)
+    bench.machine.link_lost(LINK_1, LOST_CONNECTION, 0.9)
     bench.machine.handle_timer(4.95)
     assert lease.reason == "timeout"
 
@@ -460,12 +461,12 @@ def test_nothing_but_the_deadline_gives_a_lease_up(error):
 def test_a_connection_back_before_the_deadline_loses_nothing():
     # R-L2, R-L6: 10 s lease, member down for 4 s; renewed at once through the next connection.
     bench, lease = kept(ttl=10)
-    bench.machine.link_lost("link 1", LOST_CONNECTION, 3.0)
+    bench.machine.link_lost(LINK_1, LOST_CONNECTION, 3.0)
     bench.machine.handle_timer(3.4)
     assert bench.sends() == []
-    bench.machine.link_ready("link 2", 1, False, 7.0)
+    bench.machine.link_ready(LINK_2, 1, False, 7.0)
     assert bench.sends() == [7]
-    assert bench.stream.link == "link 2"
+    assert bench.stream.link == LINK_2
     bench.answer(7, 10, 7.1)
     assert lease.alive_until == pytest.approx(16.9)
 
@@ -474,8 +475,8 @@ def test_leases_that_are_not_due_are_not_sent_again_on_a_new_stream():
     bench, _ = kept(1, ttl=60)
     bench.keep(2, 1.0)
     bench.sends()
-    bench.machine.link_lost("link 1", LOST_CONNECTION, 1.1)
-    bench.machine.link_ready("link 2", 1, False, 2.0)
+    bench.machine.link_lost(LINK_1, LOST_CONNECTION, 1.1)
+    bench.machine.link_ready(LINK_2, 1, False, 2.0)
     assert bench.sends() == [2]
 
 
@@ -483,30 +484,30 @@ def test_a_draining_connection_is_left_at_once_when_another_is_ready():
     # K8: etcd keeps the stream of a draining connection silent for 7 s.
     bench, lease = kept(ttl=9)
     old = bench.stream
-    bench.machine.link_draining("link 1", 2.9)
+    bench.machine.link_draining(LINK_1, 2.9)
     assert bench.fire() == pytest.approx(3.0)
     assert bench.sends() == [7]  # still on the old one
-    bench.machine.link_ready("link 2", 1, False, 3.1)
+    bench.machine.link_ready(LINK_2, 1, False, 3.1)
     assert bench.sends() == [7]
     assert bench.closed == [old]
-    assert bench.stream.link == "link 2"
+    assert bench.stream.link == LINK_2
     bench.answer(7, 9, 3.2, stream=old)
     assert lease.alive_until == pytest.approx(9 * 0.99)  # that stream counts no more
 
 
 def test_a_stream_that_ends_on_a_draining_connection_waits_only_for_the_next_one():
     bench, _ = kept(ttl=9)
-    bench.machine.link_draining("link 1", 1.0)
+    bench.machine.link_draining(LINK_1, 1.0)
     bench.end(errors.Unavailable("server stopped"), 1.1)
     assert bench.machine.next_timer() == pytest.approx(9 * 0.99)
-    bench.machine.link_ready("link 2", 1, False, 1.2)
+    bench.machine.link_ready(LINK_2, 1, False, 1.2)
     bench.sends()
-    assert bench.stream.link == "link 2"
+    assert bench.stream.link == LINK_2
 
 
 def test_a_stream_on_a_healthy_connection_stays_there():
     bench, _ = kept()
-    bench.machine.link_ready("link 1", 2, True, 1.0)
+    bench.machine.link_ready(LINK_1, 2, True, 1.0)
     assert bench.sends() == []
     assert bench.closed == []
 
@@ -632,19 +633,19 @@ def test_a_rejected_token_is_replaced_before_the_stream_is_opened_again(mode, er
     bench, lease = kept(auth_mode=mode, ttl=30)
     bench.end(error(), 1.0)
     bench.sends()
-    assert bench.refreshes == [("link 1", 1)]
+    assert bench.refreshes == [(LINK_1, 1)]
     bench.machine.handle_timer(2.0)
     assert bench.sends() == [] and len(bench.opened) == 1  # still waiting for the token
-    bench.machine.refreshed("link 1", 2, True, 2.1)
+    bench.machine.refreshed(LINK_1, 2, True, 2.1)
     bench.sends()
     assert (bench.stream.generation, bench.stream.has_token) == (2, True)
-    assert bench.refreshes == [("link 1", 1)]
+    assert bench.refreshes == [(LINK_1, 1)]
     assert not lease.lost
 
 
 def test_a_token_that_was_replaced_meanwhile_is_not_replaced_again():
     bench, _ = kept(auth_mode="password", ttl=30)
-    bench.machine.refreshed("link 1", 2, True, 0.5)
+    bench.machine.refreshed(LINK_1, 2, True, 0.5)
     bench.end(errors.InvalidAuthToken(), 1.0)
     bench.machine.handle_timer(1.1)
     bench.sends()
@@ -668,10 +669,10 @@ def test_a_token_rejected_again_is_replaced_again_after_the_pause():
     for generation in range(1, 6):
         bench.end(errors.InvalidAuthToken(), now)
         bench.sends()
-        bench.machine.refreshed("link 1", generation + 1, True, now)
+        bench.machine.refreshed(LINK_1, generation + 1, True, now)
         now = bench.fire()
         bench.sends()
-    assert bench.refreshes == [("link 1", generation) for generation in range(1, 6)]
+    assert bench.refreshes == [(LINK_1, generation) for generation in range(1, 6)]
     assert now == pytest.approx(1.0 + 0.05 + 0.1 + 0.2 + 0.4 + 0.5)
 
 
@@ -679,10 +680,10 @@ def test_a_refresh_that_fails_for_a_while_is_tried_again():
     bench, lease = kept(auth_mode="password", ttl=30)
     bench.end(errors.InvalidAuthToken(), 1.0)
     bench.sends()
-    bench.machine.refresh_failed("link 1", errors.Unavailable("too slow"), 1.2)
+    bench.machine.refresh_failed(LINK_1, errors.Unavailable("too slow"), 1.2)
     bench.fire()
     bench.sends()
-    assert bench.refreshes == [("link 1", 1)] * 2
+    assert bench.refreshes == [(LINK_1, 1)] * 2
     assert not lease.lost
 
 
@@ -691,7 +692,7 @@ def test_refused_credentials_end_all_leases():
     denial = errors.InvalidAuthToken()
     bench.end(denial, 1.0)
     refusal = errors.AuthFailed()
-    bench.machine.refresh_failed("link 1", refusal, 1.2)
+    bench.machine.refresh_failed(LINK_1, refusal, 1.2)
     assert lease.reason == "refused"
     assert lease.error.__cause__ is refusal
     assert refusal.__cause__ is denial
@@ -708,7 +709,7 @@ def test_a_login_refused_on_a_new_connection_ends_all_leases():
 
 def test_a_refresh_that_was_not_asked_for_concerns_nobody():
     bench, lease = kept(auth_mode="password", ttl=30)
-    bench.machine.refresh_failed("link 1", errors.AuthFailed(), 1.0)
+    bench.machine.refresh_failed(LINK_1, errors.AuthFailed(), 1.0)
     bench.machine.refreshed("other link", 9, True, 1.0)
     assert not lease.lost
 
@@ -716,10 +717,10 @@ def test_a_refresh_that_was_not_asked_for_concerns_nobody():
 def test_a_lost_connection_makes_its_refresh_superfluous():
     bench, _ = kept(auth_mode="password", ttl=30)
     bench.end(errors.InvalidAuthToken(), 1.0)
-    bench.machine.link_lost("link 1", LOST_CONNECTION, 1.1)
-    bench.machine.link_ready("link 2", 1, True, 2.0)
+    bench.machine.link_lost(LINK_1, LOST_CONNECTION, 1.1)
+    bench.machine.link_ready(LINK_2, 1, True, 2.0)
     bench.sends()
-    assert bench.stream.link == "link 2"
+    assert bench.stream.link == LINK_2
     assert len(bench.refreshes) == 1
 
 
