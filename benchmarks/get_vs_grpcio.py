@@ -120,7 +120,8 @@ async def on_tasks(endpoint: str, request: bytes, calls: int, rounds: int) -> No
                     other = statistics.median(pair[1][at] for pair in pairs)
                     ratio = statistics.median(pair[0][at] / pair[1][at] for pair in pairs)
                     print(
-                        f"{tasks} tasks, {what}: purecd {mine:.1f} us, grpcio {other:.1f} us, ratio {ratio:.2f}"
+                        f"{tasks} tasks, {what}: purecd {mine:.1f} us, grpcio {other:.1f} us,"
+                        f" ratio {ratio:.2f}"
                     )
 
 

@@ -109,7 +109,7 @@ class _Settings:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
-        self._known = set(_OF_ETCDCTL_ALONE)
+        self._known: set[str] = set(_OF_ETCDCTL_ALONE)
 
     def read(self, name: str, convert: Any) -> Any:
         """The value of ``ETCDCTL_<name>``, None when it is unset or empty."""

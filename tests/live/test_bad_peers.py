@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -16,8 +17,7 @@ from tests.support.proxy import close_with_reset
 from tests.wire import peer as octets
 from tests.wire.story import STORIES
 
-PEERS = {
-    "refused": None,
+PEERS: dict[str, Callable[[], Peer]] = {
     "silent": Silent,
     "http1": Http1,
     "garbage": lambda: Garbage(seed=1),
@@ -34,7 +34,7 @@ REASONS = {
 }
 
 
-@pytest.fixture(params=list(PEERS))
+@pytest.fixture(params=["refused", *PEERS])
 def bad(request):
     """(kind, endpoint)"""
     if request.param == "refused":
@@ -47,11 +47,11 @@ def bad(request):
 @pytest.mark.parametrize("call", ["get", "put", "watch"])
 def test_it_ends_at_its_deadline(front, bad, call):
     kind, endpoint = bad
-    client = front.client(endpoint, dial_timeout=0.2)
-    error, took = timed(lambda: getattr(client, call)("k", timeout=0.5))
-    print(f"{(took - 0.5) * 1000:.1f} ms over the deadline: {error}")
+    client = front.client(endpoint, dial_timeout=0.1)
+    error, took = timed(lambda: getattr(client, call)("k", timeout=0.25))
+    print(f"{(took - 0.25) * 1000:.1f} ms over the deadline: {error}")
     assert type(error) is errors.DeadlineExceeded
-    assert 0.45 < took < 0.5 + SLACK
+    assert 0.24 < took < 0.25 + SLACK
     assert not error.maybe_applied
     assert REASONS[kind] in str(error)
     started = time.monotonic()

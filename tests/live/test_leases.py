@@ -446,8 +446,10 @@ def test_a_stopped_process_knows_on_waking_that_its_lease_is_lost(front, server,
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    lines = []
-    reader = Thread(lambda: lines.extend(process.stdout))
+    lines: list[str] = []
+    output = process.stdout
+    assert output is not None
+    reader = Thread(lambda: lines.extend(output))
     try:
         until(lambda: len(lines) > 10)
         lease_id = int(lines[0])
@@ -461,7 +463,7 @@ def test_a_stopped_process_knows_on_waking_that_its_lease_is_lost(front, server,
         process.kill()
         process.wait()
         reader.result()
-        process.stdout.close()
+        output.close()
     answers = [line.split() for line in lines[1:] if line.endswith("\n") and line.count(" ") == 2]
     assert any(float(before) > gone_at for _, before, _ in answers)
     for kind, before, lost in answers:

@@ -45,7 +45,7 @@ def test_64_take_turns_at_a_counter(client, prefix):
 
 
 def test_each_with_a_watch_and_all_hear_all(client, prefix):
-    ready = queue.Queue()
+    ready: queue.Queue[None] = queue.Queue()
 
     def one(index):
         with client.watch(prefix, prefix=True) as watch:

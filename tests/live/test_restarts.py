@@ -13,7 +13,6 @@ from tests.live.fronts import SLACK, Thread, take, timed
 from tests.support.proxy import FaultProxy
 
 
-@pytest.mark.every_etcd
 def test_calls_and_a_watch_when_the_member_is_killed(front, start_server, prefix):
     across_a_restart(front, start_server, prefix, "kill")
 
@@ -24,8 +23,9 @@ def test_calls_and_a_watch_when_the_member_is_stopped(front, start_server, prefi
 
 @pytest.mark.faults  # later releases take up to 10 s to stop while a watch is open
 @pytest.mark.every_etcd
-def test_calls_and_a_watch_when_a_member_of_any_release_is_stopped(front, start_server, prefix):
-    across_a_restart(front, start_server, prefix, "stop")
+@pytest.mark.parametrize("ending", ["kill", "stop"])
+def test_calls_and_a_watch_across_a_restart_of_any_release(front, start_server, prefix, ending):
+    across_a_restart(front, start_server, prefix, ending)
 
 
 def across_a_restart(front, start_server, prefix, ending):
@@ -79,7 +79,7 @@ def test_no_event_is_lost_or_repeated_over_many_restarts(front, start_server, pr
         over.set()
         thread.result()
         writer.put(prefix + "k", "end")
-        values = []
+        values: list[bytes] = []
         while not values or values[-1] != b"end":
             values.append(watch.next(timeout=10).value)
     seen = [int(value) for value in values[:-1]]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,8 @@ import purecd
 from purecd import errors
 from tests.live.fronts import Thread, take
 
-ROOT = {"user": "root", "password": "root-pw"}
-BOB = {"user": "bob", "password": "bob-pw"}
+ROOT: dict[str, Any] = {"user": "root", "password": "root-pw"}
+BOB: dict[str, Any] = {"user": "bob", "password": "bob-pw"}
 
 
 def give_out_rights(server, permissions=(("b/", "readwrite"),)):
@@ -216,7 +217,7 @@ def test_nothing_is_lost_or_repeated_while_auth_flips_and_members_restart(front,
     bob = front.client(server.endpoint, **BOB, timeout=20)
     watches = [bob.watch("b/", prefix=True)]
     over = threading.Event()
-    written = []
+    written: list[tuple[bytes, int | None]] = []
 
     def write():
         number = 0
@@ -251,7 +252,7 @@ def test_nothing_is_lost_or_repeated_while_auth_flips_and_members_restart(front,
     writer.result()
     last = root.put("b/n", "end").header.revision
     for watch in watches:
-        seen = []
+        seen: list[purecd.Event] = []
         while not seen or seen[-1].kv.mod_revision < last:
             seen.append(watch.next(timeout=15))
         revisions = [event.kv.mod_revision for event in seen]

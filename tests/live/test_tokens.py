@@ -44,7 +44,9 @@ def token_of(server, credentials):
     """A token as somebody else would hand it to a program."""
     with purecd.Client(server.endpoint, **credentials) as client:
         client.get("b/")
-        return client._drivers["calls"].channel.current.token.decode()
+        link = client._drivers["calls"].channel.current
+        assert link is not None
+        return link.token.decode()
 
 
 def test_a_jwt_of_the_callers_own(front, start_server, jwt_flags):
@@ -119,7 +121,7 @@ def test_a_rolling_restart_of_three_members_with_tokens(front, start_cluster):
             for member in cluster.rolling_restart():
                 number += 1
                 last = root.put("b/n", str(number), idempotent=True).header.revision
-                seen = []
+                seen: list[purecd.Event] = []
                 while not seen or seen[-1].kv.mod_revision < last:
                     seen.append(watch.next(timeout=15))
                 assert [event.value for event in seen] == [b"%d" % number], member
