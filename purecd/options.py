@@ -7,6 +7,7 @@ says why ours differs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Optional
@@ -34,9 +35,16 @@ MIN_KEEPALIVE_TIME = 10.0
 MAX_ENDPOINTS = 64
 
 
-def _positive(name: str, value: Any) -> None:
+def _seconds(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a number of seconds above 0, not {value!r}")
+
+
+def _count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     if not value > 0:
         raise ValueError(f"{name} must be above 0, not {value!r}")
 
@@ -93,9 +101,9 @@ class Retry:
 
     def __post_init__(self) -> None:
         if self.max_attempts is not None:
-            _positive("max_attempts", self.max_attempts)
-        _positive("backoff", self.backoff)
-        _positive("max_backoff", self.max_backoff)
+            _count("max_attempts", self.max_attempts)
+        _seconds("backoff", self.backoff)
+        _seconds("max_backoff", self.max_backoff)
         if not 0.0 <= self.jitter <= 1.0:
             raise ValueError("jitter is a fraction from 0 to 1")
 
@@ -139,12 +147,12 @@ class Options:
         _check_endpoints(self.endpoints)
         _check_credentials(self)
         for name in ("dial_timeout", "keepalive_timeout"):
-            _positive(name, getattr(self, name))
-        for name in ("timeout", "auto_sync_interval"):
+            _seconds(name, getattr(self, name))
+        for name in ("timeout", "auto_sync_interval", "keepalive_time"):
             if getattr(self, name) is not None:
-                _positive(name, getattr(self, name))
+                _seconds(name, getattr(self, name))
         for name in ("max_send_size", "max_receive_size", "watch_buffer_events", "watch_buffer_bytes"):
-            _positive(name, getattr(self, name))
+            _count(name, getattr(self, name))
         if self.max_receive_size > MAX_RECEIVE_SIZE or self.max_send_size > MAX_RECEIVE_SIZE:
             raise ValueError("message sizes are at most 2147483647 bytes")
         if self.max_send_size > self.max_receive_size:
@@ -153,7 +161,6 @@ class Options:
                 f"send limit ({self.max_send_size} bytes)"
             )
         if self.keepalive_time is not None:
-            _positive("keepalive_time", self.keepalive_time)
             # Below 10 s etcd takes the PINGs for abuse; grpc-go raises it the same way.
             object.__setattr__(self, "keepalive_time", max(self.keepalive_time, MIN_KEEPALIVE_TIME))
 
@@ -190,6 +197,10 @@ def _check_endpoints(endpoints: tuple[str, ...]) -> None:
 
 
 def _check_credentials(options: Options) -> None:
+    for name in ("user", "password", "token"):
+        value = getattr(options, name)
+        if not isinstance(value, str) and (name != "password" or value is not None):
+            raise TypeError(f"{name} must be a str, not {type(value).__name__}")
     if bool(options.user) != (options.password is not None):
         raise ValueError("user and password must be given together")
     if options.user and options.token:
