@@ -140,11 +140,13 @@ class Entry:
         return self.give_up_at if self.alive_until == UNKNOWN else self.alive_until
 
     def add(self, lease: KeptLease) -> None:
+        """Somebody keeps the lease alive, too."""
         self.leases.append(lease)
         self.ttl = self.ttl or lease.ttl
         self.extend(lease.alive_until)
 
     def extend(self, moment: float) -> None:
+        """The lease is believed alive until `moment`, monotonic seconds, if not longer already."""
         self.alive_until = max(self.alive_until, moment)
         for lease in self.leases:
             lease.alive_until = self.alive_until

@@ -45,6 +45,7 @@ def _read_long_varint(data: bytes, pos: int) -> tuple[int, int]:
 
 
 def read_int64(data: bytes, pos: int) -> tuple[int, int]:
+    """Read a varint as a signed 64-bit number; it and the position behind it."""
     number = data[pos]
     if number < 128:
         return number, pos + 1
@@ -99,5 +100,6 @@ def span(data: bytes, pos: int) -> Span:
 
 
 def check_end(pos: int, end: int) -> None:
+    """See to it that the last field ended where its message does. Raises ValueError."""
     if pos != end:
         raise ValueError("a field goes past the end of its message")

@@ -131,6 +131,7 @@ class HeaderBlockParts:
         self.continuations = 0
 
     def check(self, kind: int, stream_id: int) -> None:
+        """See to it that the next frame goes on with the block."""
         # RFC 9113 §6.10: nothing but CONTINUATION of the same stream may come now.
         if kind != frames.CONTINUATION or stream_id & frames.MAX_STREAM_ID != self.stream_id:
             raise ConnectionFault(

@@ -27,6 +27,7 @@ class Output:
         self.replies = 0
 
     def put(self, frame: bytes) -> None:
+        """Queue a frame."""
         self.chunks.append(frame)
         self.queued += len(frame)
 
@@ -45,6 +46,7 @@ class Output:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def wrote(self, count: int) -> None:
+        """The next `count` octets handed to the driver reached the kernel."""
         self.written += count
         if self.written >= self.queued:
             self.replies = 0

@@ -70,9 +70,11 @@ class Stream:
         return 0 <= self.left_at <= self.conn.output.written
 
     def receive_headers(self, block: FieldBlock, end_stream: bool) -> bool:
+        """A header block came: 1xx, the response's, or trailers; whether it is news."""
         raise NotImplementedError
 
     def receive_data(self, data: bytes, end_stream: bool) -> bool:
+        """Octets of the body came; whether they are news."""
         raise NotImplementedError
 
     def receive_reset(self, code: int) -> None:
