@@ -12,7 +12,7 @@ from purecd import errors
 from tests.live.fronts import Thread, take
 
 
-@pytest.mark.parametrize("who", ["leader", "follower"])
+@pytest.mark.parametrize("who", [pytest.param("leader", marks=pytest.mark.faults), "follower"])
 def test_calls_and_a_watch_go_on_when_a_member_is_killed(front, start_cluster, prefix, who):
     # etcd gives up a request in 5 s and two elections.
     cluster = start_cluster(args=["--heartbeat-interval=25", "--election-timeout=250"])
@@ -76,6 +76,7 @@ def test_a_rolling_restart(front, start_cluster, prefix):
     print(f"{len(seen)} events over a rolling restart, {written.count(False)} puts of unknown outcome")
 
 
+@pytest.mark.faults
 def test_without_a_majority(front, start_cluster, prefix):
     cluster = start_cluster()
     survivor, *others = cluster.members
