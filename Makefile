@@ -44,6 +44,7 @@ lint: $(VENV)/.lint
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/mypy --strict --config-file= tests/typing
 	@$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
 
 test-matrix: $(VENV)/.test

@@ -29,7 +29,18 @@ from purecd.requests import (
     value,
     version,
 )
-from purecd.types import Event, EventType, Header, KeyValue, WatchResponse
+from purecd.types import (
+    CompactReply,
+    DeleteReply,
+    Event,
+    EventType,
+    GetReply,
+    Header,
+    KeyValue,
+    PutReply,
+    TxnReply,
+    WatchResponse,
+)
 
 if TYPE_CHECKING:
     from purecd import testing
@@ -61,19 +72,24 @@ def __dir__() -> list[str]:
 __all__ = [
     "AsyncClient",
     "Client",
+    "CompactReply",
     "Compare",
     "Delete",
+    "DeleteReply",
     "EtcdError",
     "Event",
     "EventType",
     "Get",
+    "GetReply",
     "Header",
     "KeyValue",
     "Put",
+    "PutReply",
     "Retry",
     "StatusCode",
     "Tls",
     "Txn",
+    "TxnReply",
     "WatchResponse",
     "create_revision",
     "errors",

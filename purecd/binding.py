@@ -8,7 +8,12 @@ from typing import Any, Callable
 
 
 def with_self(method: Any, operation: Callable[..., Any]) -> None:
-    """Show the operation's signature, as a method's, to `help` and `inspect`."""
+    """Show the operation's signature to `help` and `inspect` as a method's, which returns the result."""
     signature = inspect.signature(operation)
     first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    method.__signature__ = signature.replace(parameters=[first, *signature.parameters.values()])
+    returned = signature.return_annotation
+    if isinstance(returned, str) and returned.startswith("Op["):
+        returned = returned[len("Op[") : -1]
+    parameters = [first, *signature.parameters.values()]
+    method.__signature__ = signature.replace(parameters=parameters, return_annotation=returned)
+    method.__annotations__ = {**operation.__annotations__, "return": returned}

@@ -133,6 +133,26 @@ class TxnReply(NamedTuple):
     succeeded: bool = False
     responses: list[OpReply] = []  # noqa: RUF012 - never changed
 
+    @property
+    def gets(self) -> list[GetReply]:
+        """The replies of the gets among `responses`, in order."""
+        return [each for each in self.responses if isinstance(each, GetReply)]
+
+    @property
+    def puts(self) -> list[PutReply]:
+        """The replies of the puts among `responses`, in order."""
+        return [each for each in self.responses if isinstance(each, PutReply)]
+
+    @property
+    def deletes(self) -> list[DeleteReply]:
+        """The replies of the deletes among `responses`, in order."""
+        return [each for each in self.responses if isinstance(each, DeleteReply)]
+
+    @property
+    def txns(self) -> list[TxnReply]:
+        """The replies of the transactions among `responses`, in order."""
+        return [each for each in self.responses if isinstance(each, TxnReply)]
+
 
 OpReply = Union[GetReply, PutReply, DeleteReply, TxnReply]
 

@@ -121,3 +121,11 @@ def test_values_are_immutable_and_picklable(reply):
         reply.extra = 1
     twin = pickle.loads(pickle.dumps(reply))
     assert (type(twin), twin) == (type(reply), reply)
+
+
+def test_replies_of_a_transaction_by_their_kind():
+    got, put, deleted, inner = GetReply(count=1), PutReply(), DeleteReply(deleted=2), TxnReply(succeeded=True)
+    reply = TxnReply(responses=[put, got, inner, deleted, GetReply()])
+    assert (reply.gets, reply.puts) == ([got, GetReply()], [put])
+    assert (reply.deletes, reply.txns) == ([deleted], [inner])
+    assert TxnReply().gets == []

@@ -124,9 +124,7 @@ def _annotation(annotation: Any) -> str:
         return ""
     if isinstance(annotation, ForwardRef):  # how named tuples keep theirs before Python 3.14
         annotation = annotation.__forward_arg__
-    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", repr(annotation))
-    match = re.fullmatch(r"Op\[(.*)\]", text)  # an operation's result is what the command returns
-    return match[1] if match else text
+    return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", repr(annotation))
 
 
 def body(doc: Doc) -> Iterator[str]:
