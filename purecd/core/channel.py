@@ -63,6 +63,7 @@ class Channel(Logins):
 
     Attributes:
         carriers: the machines behind watches and leases, and their streams.
+        unsent: what arrived or passed caused requests to be queued; the driver sets it back.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Channel(Logins):
     ) -> None:
         super().__init__(options, addresses, rng, agent, metadata)
         self.carriers = Carriers(self, rng)
+        self.unsent = False
         self._waiting: deque[Call] = deque()
         self._max_receive = options.max_receive_size
         self._require_leader = options.require_leader
@@ -190,6 +192,7 @@ class Channel(Logins):
         link = self.current
         while self._waiting and link is not None and link.usable and link.conn.available_streams() > 0:
             self._send(self._waiting.popleft(), link, now)
+            self.unsent = True
 
     def _unreachable(self) -> None:
         for call in [each for each in self._waiting if each.fail_fast]:
@@ -234,6 +237,7 @@ class Channel(Logins):
 
     def settle(self, now: float) -> None:
         """Carry out what the machines of the streams ask for."""
+        self.unsent = True
         self.carriers.run(now)
         for link in list(self.links):
             self._sweep(link, now)

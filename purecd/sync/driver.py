@@ -103,8 +103,10 @@ class Driver:
             if not call.done:
                 if link is not None:
                     self._flush(link)
-                elif self._lead.taken():
-                    self._wake()
+                else:
+                    self._stale = True  # it may be sent at any moment by who leads, or led just now
+                    if self._lead.taken():
+                        self._wake()
                 if not self._wait(waiter, call.deadline):
                     self._finish(call, channel.expire, time.monotonic())
         except BaseException:
@@ -290,6 +292,9 @@ class Driver:
                     if not waiter.fired:
                         # Else what is queued, an answer to a PING say, leaves with the next request.
                         self._flush(link)
+                    elif channel.unsent:
+                        channel.unsent = False
+                        self._stale = True  # requests of others: whoever leads next sends them
             now = clock()
             if timer is not None and now >= timer:
                 self._stale = True

@@ -11,6 +11,7 @@ import pytest
 import purecd
 from purecd import errors
 from tests.support.answering import Answering, eventually, open_files
+from tests.wire import peer as octets
 
 
 @pytest.fixture
@@ -69,6 +70,25 @@ def test_all_that_wait_are_answered(client, server):
     server.release()
     assert {call.result().header.revision for call in calls} == {5}
     assert server.connections == 1
+
+
+class OneAtATime(Answering):
+    """Takes one stream at a time."""
+
+    def talk(self, client):
+        client.sendall(octets.frame(octets.SETTINGS, 0, 0, bytes.fromhex("0003 00000001")))
+        super().talk(client)
+
+
+def test_a_call_in_line_is_sent_when_the_answer_to_the_leading_call_makes_room():
+    with OneAtATime() as server, purecd.Client(server.endpoint) as client:
+        (leading,) = in_flight(client, server, 1)
+        in_line = [Calling(client, timeout=3.0) for _ in range(3)]
+        eventually(lambda: len(client._driver("calls")._followers) == 3)
+        server.release()
+        assert leading.result().header.revision == 5
+        assert [each.result().header.revision for each in in_line] == [5, 5, 5]
+        assert max(each.took for each in in_line) < 2
 
 
 def test_the_lead_is_handed_over_when_the_leading_call_times_out(client, server):
