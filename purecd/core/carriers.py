@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MAX_REVISION = 2**63 - 1
 PROBE_TIMEOUT = 5.0
+LEAVE_AFTER = 1.0  # seconds that streams stay on a link that drains while no other is to be had
 
 _REQUIRE_LEADER = ((b"hasleader", b"true"),)
 
@@ -78,6 +79,7 @@ class Carriers:
         self._leases: KeepAlives | None = None
         self._machines: list[Any] = []
         self._probes: list[Probe] = []
+        self._leaving: dict[Link, float] = {}  # links that drain, and when to go at the latest
         self._held: list[Carrier] = []  # not open yet
         self.busy = False
 
@@ -148,11 +150,14 @@ class Carriers:
 
     def link_draining(self, link: Link, now: float) -> None:
         """A link takes no new streams."""
+        if self._machines and link.conn.open_streams:
+            self._leaving[link] = now + LEAVE_AFTER
         for machine in self._machines:
             machine.link_draining(link, now)
 
     def link_lost(self, link: Link, error: EtcdError, now: float) -> None:
         """A link is gone."""
+        self._leaving.pop(link, None)
         self._held = [each for each in self._held if each.link is not link]
         for probe in [each for each in self._probes if each.link is link]:
             self._probed(probe, error, now)
@@ -343,6 +348,7 @@ class Carriers:
         """The earliest timer of all machines."""
         moments = [each.next_timer() for each in self._machines]
         moments.extend(each.deadline for each in self._probes)
+        moments.extend(self._leaving.values())
         return min((each for each in moments if each is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
@@ -352,6 +358,9 @@ class Carriers:
             self._probed(
                 probe, errors.DeadlineExceeded("no answer to a probe", endpoint=probe.link.name), now
             )
+        for link in [each for each, due in self._leaving.items() if due <= now]:
+            # A stopping etcd waits for our streams, 7 s and more. There is nothing to lose by going.
+            self._channel.leave(link, now)
         for machine in self._machines:
             machine.handle_timer(now)
 

@@ -220,6 +220,11 @@ class Links:
         if link.state is LinkState.DRAINING and not link.conn.open_streams:
             self._drop(link, None, now)
 
+    def leave(self, link: Link, now: float) -> None:
+        """Go from a link that drains; whatever is on it goes on elsewhere."""
+        if link.state is LinkState.DRAINING:
+            self._drop(link, errors.Unavailable("the server is shutting down"), now)
+
     def _connection_ended(self, link: Link, now: float) -> None:
         """The connection will carry nothing more: it broke a rule, or GOAWAY left nothing to do."""
         conn = link.conn

@@ -174,6 +174,26 @@ def test_goaway_moves_watches_and_leases_at_once():
     assert len(world.requests("LeaseKeepAlive", "b:1")) == 1, "when the lease is due"
 
 
+def test_streams_leave_a_sole_member_that_shuts_down_after_a_second():
+    """A stopping etcd waits for them, 7 s and more, and nothing can be written to it any more."""
+    world, members = world_of()
+    watcher = watch(world)
+    world.refused.add("a:1")
+    world.peer().say_goaway(2**31 - 1, 0, b"graceful_stop")
+    world.settle()
+    world.advance(0.9)
+    (request,) = world.requests("Watch")
+    members["a:1"].event(world.peer(), request, b"late", revision=7)
+    world.settle()
+    assert world.open_links() == ["a:1"], "there is no other yet"
+    world.advance(0.2)
+    assert world.open_links() == []
+    world.refused.clear()
+    world.advance(6.0)
+    assert len(world.requests("Watch")) == 2
+    assert (keys(watcher), watcher.error) == ([b"late"], None)
+
+
 def test_the_end_of_a_stream_is_told_to_its_machine():
     world, _ = world_of()
     watcher = watch(world, created_notify=False, require_leader=True)
