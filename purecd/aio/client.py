@@ -7,7 +7,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from purecd import errors
+from purecd import errors, forking
 from purecd.aio import groups
 from purecd.aio.commands import AsyncCommands
 from purecd.aio.driver import Driver
@@ -42,6 +42,7 @@ class AsyncClient(Front, AsyncCommands):
         self._drivers: dict[str, Driver] = {}
         self._closed = False
         self._sync_task: asyncio.Task[None] | None = None
+        forking.remember(self)
         self.leases = groups.AsyncLeases(self)
         self.auth = groups.AsyncAuth(self)
         self.users = groups.AsyncUsers(self)
@@ -139,7 +140,15 @@ class AsyncClient(Front, AsyncCommands):
         old = self._drivers.get(name)
         if old is not None and not old.loop.is_closed():
             raise RuntimeError("this AsyncClient is in use on another event loop; make one per loop")
-        # A loop that is closed took its connections with it.
+        if old is not None:
+            old.disown(errors.ClientClosed("the event loop that this was begun on is closed"))
         driver = self._drivers[name] = Driver(self._new_channel(endpoint), self._tell)
         self._follow_members()
         return driver
+
+    def _after_fork(self) -> None:
+        """This is a child process: the connections are the parent's, leave them alone and start anew."""
+        drivers, self._drivers = self._drivers, {}
+        self._sync_task = None
+        for driver in drivers.values():
+            driver.disown(forking.not_ours())

@@ -272,6 +272,21 @@ class Driver:
 
     # End.
 
+    def disown(self, error: errors.EtcdError) -> None:
+        """The loop is out of reach, or this is a child process: give up the sockets without a byte to them.
+
+        Args:
+            error: what whoever reads a watch of it is told.
+        """
+        for link in [*self.channel.links, *self.channel.closing]:
+            if link.transport is not None:
+                # The transport's own methods need the loop; what it shows of its socket cannot close it.
+                shown = link.transport.get_extra_info("socket")
+                own = getattr(shown, "_sock", None)
+                if own is not None:
+                    own.close()
+        self.channel.orphan(error)
+
     async def close(self) -> None:
         """End everything; calls that wait get `ClientClosed`."""
         self.channel.close(time.monotonic())

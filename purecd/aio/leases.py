@@ -110,7 +110,7 @@ class AsyncLease:
             LeaseLost: it was lost.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._ended.is_set():
+        while not self._ended.is_set() and self._kept.error is None:
             if not self._keeping:
                 self.check()
             until = None if deadline is None else deadline - time.monotonic()

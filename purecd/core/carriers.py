@@ -364,6 +364,12 @@ class Carriers:
         for machine in self._machines:
             machine.handle_timer(now)
 
+    def orphan(self, error: EtcdError) -> None:
+        """Nothing will move any more: end all sources with an error, and send nothing."""
+        for machine in self._machines:
+            machine.orphan(error)
+        self.busy = False
+
     def close(self, now: float) -> None:
         """End all sources."""
         for machine in self._machines:

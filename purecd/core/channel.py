@@ -395,6 +395,26 @@ class Channel(Logins):
         super().replace_endpoints(addresses, now)
         self.settle(now)
 
+    def orphan(self, error: EtcdError) -> None:
+        """The connections are out of reach: end what was begun on them, and send nothing.
+
+        For a child process, and for an event loop that was closed. Whatever another thread was
+        doing at that moment stays undone, so nothing is done here but to end the sources.
+
+        Args:
+            error: what is raised in whoever reads one of them.
+        """
+        self.closed = True
+        self.carriers.orphan(error)
+        streams: list[Any] = [stream for link in self.links for stream in link.conn.streams]
+        for owner in [*self._waiting, *(stream.owner for stream in streams)]:
+            if type(owner) is ServerStream and not owner.closed:
+                owner.error = own_copy(error)
+                owner.done = owner.closed = True
+        for link in self.links:
+            link.state = LinkState.CLOSED
+        self.links, self.opening, self.closing, self.current = [], [], [], None
+
     def close(self, now: float) -> None:
         """End everything; each call in flight ends with `ClientClosed`."""
         if self.closed:

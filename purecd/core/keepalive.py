@@ -21,6 +21,7 @@ where that client counts from receiving.
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from typing import TYPE_CHECKING, Any, Union
 
@@ -112,6 +113,13 @@ class KeepAlives:
                 self._forget(entry)
         self._finish(lease)
         self._advance(now)
+
+    def orphan(self, error: EtcdError) -> None:
+        """Nothing will move any more: give up all leases; whether they live is another's business."""
+        for entry in self._entries.values():
+            for lease in entry.leases:
+                lease.reason = "closed"
+                lease.error = copy.copy(error)
 
     def close(self, now: float) -> None:
         """Stop keeping all leases; none of them counts as lost."""

@@ -214,6 +214,12 @@ class WatchPlaces:
         elif watcher.state is State.DELAYED:
             self._timers.discard(watcher)
 
+    def orphan(self, error: EtcdError) -> None:
+        """Nothing will move any more: end all watches."""
+        for watcher in self._watchers:
+            watcher.state = State.ENDED
+            watcher.error = _own(error)
+
     def _finish(self, watcher: Watcher, error: EtcdError | None) -> None:
         """End a watch."""
         self._leave(watcher)

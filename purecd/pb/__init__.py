@@ -8,10 +8,11 @@ descriptor set does neither. It is built at the first use.
 
 from __future__ import annotations
 
+import os
 import pkgutil
 from collections.abc import Iterator
 from functools import cache
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Callable
 
 if TYPE_CHECKING:
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 
     ClassMaker = Callable[[Any], type[Message]]
 
-_building = Lock()  # held while the pool is built, so that there is one
+_building = RLock()  # held while the pool is built, so that there is one
+if hasattr(os, "register_at_fork"):
+    # A child in which the lock is held by a thread of its parent would wait for ever.
+    os.register_at_fork(
+        before=_building.acquire, after_in_parent=_building.release, after_in_child=_building.release
+    )
 
 
 def message_class(name: str) -> type[Message]:

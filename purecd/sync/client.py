@@ -7,13 +7,13 @@ import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from purecd import errors
+from purecd import errors, forking
 from purecd.core import membership
 from purecd.core.endpoints import Address
 from purecd.core.op import Op
 from purecd.front import Front, logger
 from purecd.options import DEFAULT_TIMEOUT, Timeout
-from purecd.sync import forking, groups
+from purecd.sync import groups
 from purecd.sync.commands import Commands
 from purecd.sync.driver import Driver
 from purecd.sync.leases import LeaseKeeper
@@ -50,6 +50,7 @@ class Client(Front, Commands):
         self.members = groups.Members(self)
         self.maintenance = groups.Maintenance(self)
         self._stop = threading.Event()
+        self._follower: threading.Thread | None = None
         forking.remember(self)
         if self._options.min_server_version is not None:
             try:
@@ -57,11 +58,7 @@ class Client(Front, Commands):
             except BaseException:
                 self.close()
                 raise
-        interval = self._options.auto_sync_interval
-        if interval is not None:
-            threading.Thread(
-                target=self._keep_in_sync, args=(interval,), name="purecd-sync", daemon=True
-            ).start()
+        self._follow_members()
 
     def __enter__(self) -> Client:
         return self
@@ -108,6 +105,15 @@ class Client(Front, Commands):
             if driver is not None:
                 driver.replace_endpoints(list(addresses))
 
+    def _follow_members(self) -> None:
+        """Begin to look at the member list from time to time, if that is wanted and not done yet."""
+        interval = self._options.auto_sync_interval
+        if interval is not None and self._follower is None:
+            self._follower = threading.Thread(
+                target=self._keep_in_sync, args=(interval,), name="purecd-sync", daemon=True
+            )
+            self._follower.start()
+
     def _keep_in_sync(self, interval: float) -> None:
         while not self._stop.wait(interval):
             try:
@@ -144,6 +150,7 @@ class Client(Front, Commands):
             driver = self._drivers.get(name)
             if driver is None:
                 driver = self._drivers[name] = Driver(self._new_channel(endpoint), self._tell)
+            self._follow_members()  # the thread of the parent does not run in a child process
             return driver
 
     def _after_fork(self) -> None:
@@ -151,6 +158,9 @@ class Client(Front, Commands):
         drivers, self._drivers = self._drivers, {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._keeper = None
+        self._follower = None
+        keeper, self._keeper = self._keeper, None
         for driver in drivers.values():
             driver.disown()
+        if keeper is not None:
+            keeper.disown()

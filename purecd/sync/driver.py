@@ -20,7 +20,7 @@ import time
 from collections import deque
 from typing import Any, Callable
 
-from purecd import errors
+from purecd import errors, forking
 from purecd.core import exchange
 from purecd.core.channel import Channel
 from purecd.core.endpoints import Address
@@ -540,14 +540,11 @@ class Driver:
         The locks may be held by threads that do not exist here, so none is touched.
         """
         self._closed = True
-        self.channel.closed = True
         self._state, self._write, self._lead = threading.Lock(), threading.Lock(), Lead()
-        for link in self.channel.links:
+        for link in {*self.channel.links, *self.channel.closing, *self._links.values()}:
             if link.transport is not None:
                 link.transport.close()
-            link.state = LinkState.CLOSED
-        self.channel.links = []
-        self.channel.current = None
+        self.channel.orphan(forking.not_ours())
         self._wake_read.close()
         self._wake_write.close()
 

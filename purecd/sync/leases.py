@@ -204,6 +204,12 @@ class LeaseKeeper:
         self._driver.detach(lease._kept)
         self._driver.nudge(self.waiter)
 
+    def disown(self) -> None:
+        """In a child process: the leases are the parent's, nobody here waits for news of them."""
+        for lease in self._leases.values():
+            lease._ended = threading.Event()  # the old one's lock may be held by a thread of the parent
+            lease._ended.set()
+
     def _work(self) -> None:
         while True:
             waiter = self.waiter

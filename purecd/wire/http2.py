@@ -95,6 +95,11 @@ class Http2Connection(ReceivingHalf):
     def open_streams(self) -> int:
         return len(self._streams)
 
+    @property
+    def streams(self) -> list[Stream]:
+        """Those that are open."""
+        return list(self._streams.values())
+
     def available_streams(self) -> int:
         """How many more streams may be opened now; 0 before SETTINGS and after GOAWAY."""
         return max(0, self._limit - len(self._streams) - self._unconfirmed)

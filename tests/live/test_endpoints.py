@@ -130,8 +130,9 @@ def test_a_token_goes_to_no_removed_endpoint(front, start_server):
     admin.auth.enable()
     with FaultProxy(server.endpoint) as old:
         client = front.client(old.endpoint, user="root", password="pass")
-        client.put("k", "v")
         with client.watch("k") as watch:
+            client.put("k", "v")
+            assert watch.next(5).value == b"v"
             set_endpoints(front, client, [server.endpoint])
             client.put("k", "w")
             assert watch.next(5).value == b"w"

@@ -2,8 +2,8 @@
 """Forks: a child process gets fresh connections, and its parent notices nothing.
 
 After a fork both processes hold the same sockets. The child closes its copies, which sends
-nothing, and opens its own when it first calls. Watches and kept leases stay with the parent; in
-the child they end with `ClientClosed`.
+nothing, and opens its own when it first calls. Watches, kept leases and streamed scans stay with the
+parent; in the child they end with `ClientClosed`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import weakref
 from typing import Protocol
+
+from purecd import errors
 
 
 class _Forkable(Protocol):
@@ -23,6 +25,11 @@ _clients: weakref.WeakSet[_Forkable] = weakref.WeakSet()
 def remember(client: _Forkable) -> None:
     """Tell `client` when it finds itself in a child process."""
     _clients.add(client)
+
+
+def not_ours() -> errors.EtcdError:
+    """The error of whatever was begun before the fork."""
+    return errors.ClientClosed("this belongs to the parent process; begin another one in the child")
 
 
 def _in_child() -> None:
