@@ -113,13 +113,30 @@ class Aio:
         return AioObject(self, value) if isinstance(value, (AsyncLease, AsyncNamespaced)) else value
 
     def iterate(self, items: AsyncIterator[Any]) -> Iterator[Any]:
-        """The items of an asynchronous generator; closing it closes that one."""
+        """The items of an asynchronous generator; closing it closes that one.
+
+        They are taken 1, 2, 4 and so on at once: each change of the thread costs more than an item.
+        """
+
+        async def take_some(count: int) -> tuple[list[Any], BaseException | None]:
+            taken: list[Any] = []
+            try:
+                while len(taken) < count:
+                    taken.append(await items.__anext__())
+            except Exception as error:
+                return taken, error
+            return taken, None
+
+        count = 1
         try:
             while True:
-                try:
-                    yield self.run(items.__anext__())
-                except StopAsyncIteration:
+                taken, error = self.run(take_some(count))
+                yield from taken
+                if isinstance(error, StopAsyncIteration):
                     return
+                if error is not None:
+                    raise error
+                count = min(2 * count, 256)
         finally:
             if hasattr(items, "aclose"):
                 self.run(items.aclose())
