@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Endpoints: how they are written, and which one to try next.
 
-1. An endpoint that failed waits before it is tried again: 0.1 s, growing by 1.6 to 2 s, each
+1. An endpoint that failed waits before it is tried again: 0.1 s, growing by 1.6 to 1 s, each
    up to a fifth longer or shorter. (grpc-go grows to 120 s; then a cluster that was away for
-   minutes stays unreachable long after it is back. Ours is in use again within 3 s.) One that
+   minutes stays unreachable long after it is back. Ours is found within 1.2 s.) One that
    answered since and was lost again waits 0.4 s at most: the network fails, not the endpoint.
 2. Endpoints that are not waiting are tried in rotation from a random start.
 3. A sole endpoint, and the whole list when all of it is waiting, is tried again as soon as the
@@ -23,7 +23,7 @@ from urllib.parse import quote, urlsplit
 
 FIRST_WAIT = 0.1
 WAIT_FACTOR = 1.6
-MAX_WAIT = 2.0
+MAX_WAIT = 1.0
 FAILURES_AFTER_ANSWER = 3
 WAIT_JITTER = 0.2
 DEMOTED_FOR = 10.0

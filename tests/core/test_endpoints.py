@@ -202,7 +202,7 @@ def test_waits_grow_and_are_jittered():
     for step in range(40):
         failed(several, endpoint, 100.0)
         wait = endpoint.retry_at - 100.0
-        expected = min(0.1 * 1.6**step, 2.0)
+        expected = min(0.1 * 1.6**step, 1.0)
         assert 0.8 * expected <= wait <= 1.2 * expected
         assert several.pick(100.0 + wait - 0.001) is None
         assert several.next_retry() == endpoint.retry_at
