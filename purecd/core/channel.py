@@ -170,7 +170,7 @@ class Channel(Logins):
             if call in self._waiting:
                 self._waiting.remove(call)
         else:
-            error.maybe_applied = stream.request_left and not stream.unprocessed
+            error.maybe_applied = stream.request_leaves and not stream.unprocessed
             error.endpoint = error.endpoint or call.link.name
             call.link.conn.reset_stream(stream)
         error.method = call.method.path

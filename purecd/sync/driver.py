@@ -34,6 +34,10 @@ IDLE = 0.05
 LOOK_AGAIN = 1.0
 """Seconds after which a follower looks whether anybody leads: a signal may have cut a hand-over short."""
 
+TEND_EVERY = 1.0
+"""Seconds between looks at a neighbour on which nobody waits. A member that shuts down waits 5 s for
+an answer on each connection, and its own keepalive PINGs want one, too."""
+
 
 class Waiter:
     """A thread that waits for one thing."""
@@ -63,10 +67,18 @@ class Driver:
     Args:
         channel: used by nobody else.
         tell: called with each note of the channel (event, endpoint, detail), no lock held.
+        tend: called about once a second by a thread that waits here, no lock held.
     """
 
-    def __init__(self, channel: Channel, tell: Callable[[str, str, str], None]) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        tell: Callable[[str, str, str], None],
+        tend: Callable[[], None] | None = None,
+    ) -> None:
         self.channel = channel
+        self._tend = tend
+        self._tended_at = 0.0  # this belongs to the lead
         self._tell = tell
         self._state = threading.Lock()  # guards channel and _followers; never held across I/O
         self._write = threading.Lock()  # held while bytes leave, so they leave in order
@@ -283,6 +295,8 @@ class Driver:
             with self._state:
                 timer = channel.next_timer()
             until = deadline if timer is None or (deadline is not None and deadline < timer) else timer
+            if self._tend is not None:
+                until = self._tend_until(until)
             for fd in self._poller.wait(None if until is None else until - clock()):
                 link = links.get(fd)
                 if link is None:
@@ -307,6 +321,16 @@ class Driver:
                 break
         if channel.closing:  # perhaps nobody leads for long after this
             self._open_and_close()
+
+    def _tend_until(self, until: float | None) -> float:
+        """Look after the neighbour if it is time; until when to wait at most."""
+        assert self._tend is not None
+        now = time.monotonic()
+        if now >= self._tended_at + TEND_EVERY:
+            self._tended_at = now
+            self._tend()
+        due = self._tended_at + TEND_EVERY
+        return due if until is None or due < until else until
 
     def _prepare(self) -> None:
         """Open and close what the channel wants, send what is queued, wait for the right things."""
@@ -377,7 +401,7 @@ class Driver:
         transport = link.transport
         if transport is None:
             return
-        if transport.connected:
+        if transport.connected and not transport.backlog:
             try:
                 transport.send(link.data_to_send())
             except OSError:
@@ -433,21 +457,23 @@ class Driver:
                 if transport is None or transport.closed or not transport.connected:
                     return
                 with self._state:
+                    if link.state is LinkState.CLOSED:
+                        return  # what has not left by now must not leave any more
                     data = link.data_to_send()
-                    size = len(data)
+                    waiting = len(transport.backlog)
                     # Counted before it is sent: another thread that sees the connection break
                     # meanwhile must not take the request for unsent.
-                    link.data_written(size)
-                if not size and not transport.backlog:
+                    offered = waiting + len(data)
+                    link.data_written(offered)
+                if not offered:
                     return
-                waiting = len(transport.backlog)
                 try:
                     sent = transport.send(data)
                 except OSError:
-                    link.data_written(-size)
+                    link.data_written(-offered)
                     raise
-                if sent != size:
-                    link.data_written(sent - size)
+                if sent != offered:
+                    link.data_written(sent - offered)
                 if transport.backlog or waiting:
                     self._stale = True
                     if not waiting and self._lead.taken():
@@ -484,6 +510,18 @@ class Driver:
                 self.channel.handle_timer(now)
                 self._announce()
         self._leave(waiter)
+
+    def tend(self) -> None:
+        """Answer what arrived while nobody waits here; another driver's lead does it now and then."""
+        if self._closed or not self.channel.links or self._lead.taken():
+            return
+        waiter = Waiter()
+        try:
+            self._catch_up(waiter, time.monotonic())
+            if self._lead.take(waiter):
+                self._prepare()
+        finally:
+            self._leave(waiter)
 
     def _announce(self) -> None:
         """Wake those whose call ended or whose source got something; `_state` is held."""

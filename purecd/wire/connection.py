@@ -147,8 +147,15 @@ class ConnectionState:
 
     def _fail(self, fault: ConnectionFault) -> None:
         self.error = ProtocolError(fault.text)
-        self.output.put(frames.goaway(0, fault.code))
+        self._part(fault.code)
         self._end(fault.text)
+
+    def _part(self, code: int) -> None:
+        """Say GOAWAY; a request that has not left by now does not leave any more."""
+        # It ends as lost, and may be sent again elsewhere: were it to leave, it would be executed twice.
+        if not all(stream.request_left for stream in self._streams.values()):
+            self.output.discard()
+        self.output.put(frames.goaway(0, code))  # §6.8: last stream 0, for the server never opened one
 
     def _end(self, reason: str) -> None:
         """Nothing more comes of this connection; end what is open."""

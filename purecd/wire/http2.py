@@ -214,8 +214,7 @@ class Http2Connection(ReceivingHalf):
         self._pings_sent.append(payload)
 
     def close(self, code: int = frames.NO_ERROR) -> None:
-        """Send GOAWAY and end all open streams as lost."""
+        """Send GOAWAY and end all open streams as lost; requests that have not left never leave."""
         if not self.closed:
-            # §6.8: last stream id 0, for the server never opened one.
-            self.output.put(frames.goaway(0, code))
+            self._part(code)
             self._end("connection closed by this client")

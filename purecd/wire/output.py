@@ -45,6 +45,10 @@ class Output:
         self.chunks = []
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
+    def discard(self) -> None:
+        """Forget what nobody has fetched; it never leaves, and counts as queued but not written."""
+        self.chunks = []
+
     def wrote(self, count: int) -> None:
         """The next `count` octets handed to the driver reached the kernel."""
         self.written += count

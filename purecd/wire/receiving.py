@@ -80,6 +80,7 @@ class ReceivingHalf(ConnectionState):
             reason += f", received prior goaway: code: {frames.error_name(self.goaway.code)}"
             if self.goaway.debug:
                 reason += f", debug data: {self.goaway.debug.decode('utf-8', 'replace')!r}"
+        self.output.discard()
         self._end(reason)
 
     # Frames.

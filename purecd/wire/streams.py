@@ -69,6 +69,14 @@ class Stream:
         """
         return 0 <= self.left_at <= self.conn.output.written
 
+    @property
+    def request_leaves(self) -> bool:
+        """True when the data given to `open_stream` is queued whole: only the connection's end stops it.
+
+        It leaves even if the stream is reset now, with RST_STREAM behind it.
+        """
+        return self.left_at >= 0
+
     def receive_headers(self, block: FieldBlock, end_stream: bool) -> bool:
         """A header block came: 1xx, the response's, or trailers; whether it is news."""
         raise NotImplementedError

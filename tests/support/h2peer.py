@@ -138,11 +138,12 @@ class H2Peer:
 
     def begin(self, request: Request) -> None:
         """Response headers."""
-        fields = [(":status", "200"), ("content-type", "application/grpc")]
-        self._conn.send_headers(request.stream_id, fields)
+        self._send_headers(request, [(":status", "200"), ("content-type", "application/grpc")], False)
 
     def message(self, request: Request, payload: bytes) -> None:
         """One message; more than the client's windows allow is an error of the test."""
+        if self.goaway is not None:
+            return
         framed = b"\0" + len(payload).to_bytes(4, "big") + payload
         for start in range(0, len(framed), 16_384):
             self._conn.send_data(request.stream_id, framed[start : start + 16_384])
@@ -150,7 +151,7 @@ class H2Peer:
     def end(self, request: Request, code: int = 0, text: str = "") -> None:
         """Trailers."""
         fields = [("grpc-status", str(code)), ("grpc-message", text)]
-        self._conn.send_headers(request.stream_id, fields, end_stream=True)
+        self._send_headers(request, fields, True)
 
     def ok(self, request: Request, payload: bytes) -> None:
         """A whole good response to a unary call."""
@@ -166,15 +167,21 @@ class H2Peer:
             ("grpc-status", str(code)),
             ("grpc-message", text),
         ]
-        self._conn.send_headers(request.stream_id, fields, end_stream=True)
+        self._send_headers(request, fields, True)
 
     def http(self, request: Request, status: int) -> None:
         """A response that is not gRPC."""
-        self._conn.send_headers(request.stream_id, [(":status", str(status))], end_stream=True)
+        self._send_headers(request, [(":status", str(status))], True)
 
     def reset(self, request: Request, code: int) -> None:
         """RST_STREAM."""
-        self._conn.reset_stream(request.stream_id, code)
+        if self.goaway is None:
+            self._conn.reset_stream(request.stream_id, code)
+
+    def _send_headers(self, request: Request, fields: list[tuple[str, str]], end_stream: bool) -> None:
+        # h2 sends nothing to a client that has said goodbye.
+        if self.goaway is None:
+            self._conn.send_headers(request.stream_id, fields, end_stream)
 
     # The connection.
 

@@ -310,8 +310,9 @@ class World:
         closing, channel.closing = channel.closing, []
         for link in closing:
             peer = self.peers.get(link)
-            if peer is not None and link not in self._gone and link.name not in self.frozen:
-                peer.receive(self._backlog.pop(link, b"") + link.data_to_send())
+            reachable = peer is not None and link not in self._gone and link.name not in self.frozen
+            if peer is not None and reachable and link not in self._backlog:
+                peer.receive(link.data_to_send())
             self._gone.add(link)
         for link in opening:
             self.dialled.append((round(self.now, 6), link.name))
@@ -348,6 +349,10 @@ class World:
     def link(self, endpoint: str = "a:1") -> Link:
         """The newest open connection to an endpoint."""
         return [each for each in self.peers if each.name == endpoint and each not in self._gone][-1]
+
+    def is_connected(self, endpoint: str) -> bool:
+        """Whether there is an open connection to an endpoint."""
+        return any(each.name == endpoint and each not in self._gone for each in self.peers)
 
     def current(self) -> Link:
         """The connection that takes new calls."""

@@ -398,3 +398,37 @@ def test_h2_settings_change_in_flight():
     server.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 100_000})
     exchange(conn, server)
     assert stream.messages[0] == b"x" * 200_000
+
+
+@pytest.mark.parametrize("end", ["close", "eof", "fault"])
+@pytest.mark.parametrize("fetched", [True, False])
+def test_a_request_that_has_not_left_by_the_end_never_leaves(end, fetched):
+    conn = connect()
+    stream = start(conn)
+    size = len(conn.data_to_send()) if fetched else 0
+    if fetched:
+        conn.data_written(size)
+    late = start(conn)
+    if end == "close":
+        conn.close()
+    elif end == "eof":
+        conn.receive_eof("gone")
+    else:
+        conn.receive_data(frame(PING, 0, 1, bytes(8)))
+    assert (stream.request_left, late.request_left) == (fetched, False)
+    kinds = [each.kind for each in parse(conn.data_to_send())]
+    assert kinds == ([] if end == "eof" else [GOAWAY])
+
+
+def test_a_request_leaves_once_it_is_queued_whole():
+    conn = connect((4, 10))  # INITIAL_WINDOW_SIZE
+    stream = start(conn, bytes(100))
+    assert not stream.request_leaves
+    conn.receive_data(frame(WINDOW_UPDATE, 0, stream.id, u32(1000)))
+    assert stream.request_leaves
+    assert not stream.request_left
+    conn.reset_stream(stream)
+    assert stream.request_leaves, "with the reset behind it"
+    cut_off = start(conn, bytes(100))
+    conn.reset_stream(cut_off)
+    assert not cut_off.request_leaves

@@ -33,3 +33,12 @@ def test_replies_count_until_all_is_written():
     assert output.replies == REPLY_LIMIT
     output.wrote(1)
     assert output.replies == 0
+
+
+def test_what_is_discarded_is_never_fetched():
+    output = Output()
+    output.put(b"request")
+    output.discard()
+    output.put(b"goaway")
+    assert output.take() == b"goaway"
+    assert output.queued == len(b"request" + b"goaway")
