@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from purecd.core import maintenance, members
+from purecd import errors
+from purecd.core import maintenance, members, methods
 from purecd.core.endpoints import parse_endpoint
 from purecd.core.op import Op
 from purecd.options import DEFAULT_TIMEOUT, MAX_ENDPOINTS, Timeout
@@ -52,14 +53,21 @@ def check_version(endpoint: str, minimum: str, *, timeout: Timeout = DEFAULT_TIM
 
     Raises:
         OldCluster: it is older.
+        ProtocolError: it does not answer with a version.
 
     Sends: Maintenance/Status, repeatable.
     """
     status = yield from maintenance.status(endpoint=endpoint)
-    if version_of(status.version) < version_of(minimum):
-        from purecd.errors import OldCluster
-
-        raise OldCluster(f"{endpoint} runs etcd {status.version}, older than {minimum}", endpoint=endpoint)
+    try:
+        found = version_of(status.version)
+    except ValueError as error:
+        raise errors.ProtocolError(
+            f"{endpoint} does not say its version: {error}", method=methods.STATUS.path, endpoint=endpoint
+        ) from None
+    if found < version_of(minimum):
+        raise errors.OldCluster(
+            f"{endpoint} runs etcd {status.version}, older than {minimum}", endpoint=endpoint
+        )
     return status.version
 
 
