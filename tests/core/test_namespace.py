@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of purecd.core.namespace."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,7 +88,7 @@ def test_a_key_is_in_the_range_inside_exactly_when_it_is_outside(prefix, key, en
 
 
 def test_the_whole_of_a_request_is_kept():
-    options = {"limit": 3, "revision": 5, "sort_by": "version", "descending": True, "keys_only": True}
+    options: Any = {"limit": 3, "revision": 5, "sort_by": "version", "descending": True, "keys_only": True}
     _, (sent,) = inside(kv.get("k", prefix=True, **options), GetReply(EMPTY_HEADER, [], False, 0))
     assert sent == Get("app/k", prefix=True, **options)
     _, (sent,) = inside(kv.put("k", "v", lease=5, prev_kv=True), PutReply(EMPTY_HEADER, None))
@@ -172,10 +174,10 @@ def test_a_watch():
             Event(EventType.DELETE, stored(b"app/b", b""), stored(b"app/b")),
         ],
     )
-    operation = Namespace("app/").run(watch.next_response(watcher))
-    next(operation)
+    reading = Namespace("app/").run(watch.next_response(watcher))
+    next(reading)
     with pytest.raises(StopIteration) as done:
-        operation.send(arrived)
+        reading.send(arrived)
     events = done.value.value.events
     assert [event.key for event in events] == [b"a", b"b"]
     assert events[0].prev_kv is None
@@ -216,4 +218,4 @@ def test_a_prefix_must_be_given():
         with pytest.raises(ValueError, match="empty"):
             Namespace(empty)
     with pytest.raises(TypeError):
-        Namespace(None)
+        Namespace(None)  # type: ignore[arg-type]
