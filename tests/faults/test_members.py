@@ -203,7 +203,6 @@ def test_f21_an_endpoint_that_now_belongs_to_another_cluster(front, start_server
     time.sleep(0.1)  # so long that the end of the connection is seen before the call is sent
     error, took = timed(lambda: client.put("k", "elsewhere", timeout=2))
     assert not error.maybe_applied
-    assert "cluster" in str(error), str(error)
     assert took < 2 + 1
     assert not holds_k(other), "nothing got there"
     used.start()
@@ -286,3 +285,33 @@ def test_r_b10_a_member_that_stops_answers_what_it_accepted(trial, start_cluster
     run.check()
     assert overshoot(run.operations) < 1
     assert not run.errors(), run.errors()[:5]
+
+
+def test_f15_members_are_restarted_while_tokens_run_out(trial, start_cluster):
+    cluster = start_cluster(args=["--auth-token-ttl=2"])
+    run = trial(cluster.endpoints, client_options={"user": "root", "password": "secret"}, lease_ttl=15)
+    admin = run.fronts[0].client(cluster.endpoints)
+    admin.users.add("root", "secret")
+    admin.users.grant_role("root", "root")
+    admin.auth.enable()
+    run.warm_up()
+    run.fault()
+    for member in cluster.members:
+        member.kill()
+        member.start()
+        run.run(2.5)
+    run.clients[0].auth.disable()
+    run.run(1.0)
+    admin.auth.enable()
+    run.run(1.0)
+    run.clients[1].auth.disable()  # the observer has no password
+    run.wind_down(cluster.members[0].endpoint)
+    logins = sum(
+        member.metric("grpc_server_started_total", grpc_method="Authenticate") for member in cluster.members
+    )
+    measured = run.report(logins=logins)
+    run.check()
+    assert measured["failed"] == 0
+    assert measured["unknown"] <= 3 * run.load.callers
+    assert logins < 100
+    assert not run.load.lost_leases(cluster.members[0].endpoint)

@@ -91,8 +91,7 @@ def test_f9_connections_are_reset_every_50_ms(trial, proxied):
     measured = run.report(connects_per_s=rate)
     run.check()
     assert measured["recovery_s"] < 1 + 1
-    # Two clients with two channels of three endpoints each.
-    assert rate < 4 * 20
+    assert rate < 2 * 20, "for two clients"
 
 
 def test_f9_connections_are_cut_at_any_byte(trial, proxied, seed):
@@ -103,7 +102,7 @@ def test_f9_connections_are_cut_at_any_byte(trial, proxied, seed):
     run.fault()
     while time.monotonic() < run.fault_at + 8:
         for proxy in proxies:
-            proxy.cut_after(rng.randrange(4000), rng.choice(["tx", "rx"]), rng.choice(["fin", "rst"]))
+            proxy.cut_after(rng.randrange(20_000), rng.choice(["tx", "rx"]), rng.choice(["fin", "rst"]))
         run.run(0.1)
     for proxy in proxies:
         proxy.heal()
@@ -161,9 +160,11 @@ def test_r_b2_without_keepalive_one_call_fails(front, proxied, what):
 
 def test_r_b8_endpoints_change_at_run_time(front, proxied):
     cluster, proxies = proxied()
+    follower = cluster.members.index(cluster.followers()[0])
+    proxies = [*proxies[follower:], *proxies[:follower]]
     client = front.client([proxies[0].endpoint])
     client.put("k", "1")
-    with client.watch("k") as watch:
+    with client.watch("k", start_revision=client.get("k").kv.mod_revision + 1) as watch:
         set_endpoints(client, [proxies[1].endpoint])
         client.put("k", "2")
         assert watch.next(timeout=5).value == b"2"
@@ -171,9 +172,10 @@ def test_r_b8_endpoints_change_at_run_time(front, proxied):
         deadline = time.monotonic() + 5
         while proxies[0].open_connections:
             assert time.monotonic() < deadline, "the removed endpoint's connections drain"
-            time.sleep(0.01)
+            with pytest.raises(TimeoutError):  # the blocking client moves when somebody reads
+                watch.next(timeout=0.05)
         # A dead endpoint first, a living one then; and the other way round.
-        cluster.members[0].kill()
+        cluster.members[follower].kill()
         set_endpoints(client, [proxies[0].endpoint])
         error, _ = timed(lambda: client.put("k", "3", timeout=0.5))
         assert not error.maybe_applied

@@ -44,6 +44,7 @@ class Trial:
         **load_options: Any,
     ) -> None:
         self.name = name
+        self.fronts = fronts
         self.connections = ConnectionLog()
         options = {"hooks": [self.connections], **(client_options or {})}
         self.clients = [front.client(endpoints, **options) for front in fronts]
@@ -118,6 +119,24 @@ class Trial:
         """Seconds from the end of the fault until the last call began that failed."""
         return max((each.called_at - self.healed_at for each in self.errors()), default=0.0)
 
+    def resumed(self) -> float:
+        """Seconds from the end of the fault until the first call succeeded."""
+        answers = [
+            each.returned_at
+            for each in self.operations
+            if each.returned_at > self.healed_at and each.outcome == "ok" and not each.serializable
+        ]
+        return min(answers, default=self.stopped_at) - self.healed_at
+
+    def watch_resumed(self) -> float:
+        """Seconds from the end of the fault until every whole watch had delivered something."""
+        firsts = [
+            min((each for each in reader.moments if each > self.healed_at), default=self.stopped_at)
+            for reader in self.load.readers
+            if not reader.record.exclude
+        ]
+        return max(firsts, default=self.healed_at) - self.healed_at
+
     def watch_gap(self) -> float:
         """The longest silence of any whole watch since the fault, while something was written, seconds."""
         gaps = []
@@ -143,6 +162,8 @@ class Trial:
             "slowest_call_s": max((each.returned_at - each.called_at for each in during), default=0.0),
             "overshoot_ms": max(0.0, overshoot(operations)) * 1000,
             "recovery_s": max(0.0, self.recovery()),
+            "resumed_s": self.resumed(),
+            "watch_resumed_s": self.watch_resumed(),
             "watch_gap_s": self.watch_gap(),
             "connects": len(self.connections.times("connect", self.fault_at)),
             **more,
@@ -163,6 +184,8 @@ class Trial:
         late = overshoot(self.operations)
         assert late < SLACK, f"a call ended {late:.2f} s after its deadline"
         assert self.recovery() < RECOVERY + SLACK, self.late_failures()
+        assert self.resumed() < RECOVERY + SLACK
+        assert self.watch_resumed() < RECOVERY + SLACK
 
     def late_failures(self) -> str:
         """The last calls that failed after the fault was over."""

@@ -32,6 +32,7 @@ class WatchReader:
         self.error: BaseException | None = None
         self.moments: list[float] = []
         self.done = False
+        self.ended_at = 0.0
         self._watch = client.watch(
             record.key,
             record.range_end,
@@ -51,6 +52,7 @@ class WatchReader:
                 self.moments.append(time.monotonic())
                 self.done = self.done or any(map(self._is_last, response.events))
         except errors.Compacted as error:
+            self.ended_at = time.monotonic()
             self.record.compact_revision = error.compact_revision
             self.error = error
         except BaseException as error:

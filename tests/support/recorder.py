@@ -55,7 +55,7 @@ class Recorder:
             self._ended(operation, "unknown", error)
             self.surprises.append(f"{operation.name} raised {error!r}")
         else:
-            _keep_reply(operation, reply)
+            keep_reply(operation, reply)
             self._ended(operation, "ok", None)
         return operation
 
@@ -102,7 +102,8 @@ def _compare(condition: Condition) -> Any:
     return left < condition.operand if condition.relation == "<" else left > condition.operand
 
 
-def _keep_reply(operation: Operation, reply: Any) -> None:
+def keep_reply(operation: Operation, reply: Any) -> None:
+    """Note what a reply says."""
     operation.revision = reply.header.revision
     if operation.name == "txn":
         operation.succeeded = reply.succeeded
