@@ -149,9 +149,15 @@ class Client(Front, Commands):
                 raise errors.ClientClosed("the client is closed")
             driver = self._drivers.get(name)
             if driver is None:
-                driver = self._drivers[name] = Driver(self._new_channel(endpoint), self._tell)
+                tend = self._tend_calls if name == "streams" else None
+                driver = self._drivers[name] = Driver(self._new_channel(endpoint), self._tell, tend)
             self._follow_members()  # the thread of the parent does not run in a child process
             return driver
+
+    def _tend_calls(self) -> None:
+        calls = self._drivers.get("calls")
+        if calls is not None:
+            calls.tend()
 
     def _after_fork(self) -> None:
         """This is a child process: the connections are the parent's, leave them alone and start anew."""

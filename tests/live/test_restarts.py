@@ -233,3 +233,22 @@ def test_closing_ends_waiting_calls(front, start_server, prefix):
     assert [type(error) for error in errors_seen] == [errors.ClientClosed] * 8
     assert all(error.maybe_applied for error in errors_seen)
     server.resume()
+
+
+@pytest.mark.every_etcd
+def test_a_member_that_shuts_down_does_not_wait_for_us(front, start_server, prefix):
+    """Neither for an answer on the idle connection of the calls, 5 s, nor for the watch to end, 7 s."""
+    server = start_server()
+    client = front.client(server.endpoint)
+    client.put("elsewhere", "1")
+    with client.watch(prefix, prefix=True) as watch:
+        reader = Thread(watch.next)
+        time.sleep(0.3)
+        started = time.monotonic()
+        server.stop()
+        seconds = time.monotonic() - started
+        print(f"stopped in {seconds:.2f} s")
+        assert seconds < 4
+        server.start()
+        client.put(prefix + "a", "2")
+        assert reader.result(15).value == b"2"
