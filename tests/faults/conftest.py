@@ -2,7 +2,8 @@
 """Runs under faults: a load through both clients while members and networks fail.
 
 Each test starts its own cluster of the newest 3.5 present, else of the default etcd. A test prints
-one line of figures as JSON. ``PURECD_FAULT_RUNS=n`` runs each n times, with other choices of calls.
+one line of figures as JSON. ``PURECD_FAULT_RUNS=n`` runs each n times, with other choices of calls;
+``PURECD_FAULT_CALLERS=n`` sets how many callers there are, 16 by default.
 All need ``make faults``, but for those of test_short.
 """
 
@@ -84,6 +85,8 @@ def trial(request: pytest.FixtureRequest, fronts: list[FrontUnderTest], seed: in
     """``trial(endpoints, **options)``: a load through both fronts, ready to be started."""
 
     def make(endpoints: Any, **options: Any) -> Trial:
+        if "PURECD_FAULT_CALLERS" in os.environ:
+            options.setdefault("callers", int(os.environ["PURECD_FAULT_CALLERS"]))
         return Trial(request.node.name, fronts, endpoints, seed=seed, **options)
 
     return make

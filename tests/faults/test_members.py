@@ -226,6 +226,45 @@ def test_f21_a_member_that_was_wiped(front, start_server):
         assert "cluster" in str(error), str(error)
 
 
+def test_f21_a_store_that_begins_anew(front, start_server):
+    # The same cluster by its id, so only the revision tells.
+    server = start_server()
+    client = front.client(server.endpoint, timeout=3)
+    for number in range(20):
+        client.put("k", str(number))
+    with client.watch("k", start_revision=client.get("k").kv.mod_revision) as watch:
+        assert watch.next(timeout=5).value == b"19"
+        server.kill()
+        server.wipe()
+        server.start()
+        client.put("k", "anew")
+        with pytest.raises(errors.ClusterMismatch, match="went backwards"):
+            watch.next(timeout=10)
+
+
+def test_f21_a_member_is_replaced_under_load(trial, start_cluster):
+    cluster = start_cluster(args=["--strict-reconfig-check=false"])  # else it waits for 5 s of health
+    run = trial(cluster.endpoints)
+    run.warm_up()
+    victim = used_follower(run, cluster)
+    run.fault()
+    client = run.clients[0]
+    (gone,) = [each for each in client.members.list().members if each.name == victim.name]
+    client.members.remove(gone.id)
+    run.run(1.0)
+    victim.kill()
+    victim.wipe()
+    client.members.add([victim.peer_url])
+    victim.initial_cluster_state = "existing"
+    victim.start()
+    run.run(2.0)
+    run.wind_down(victim.endpoint)
+    figures = run.report()
+    run.check()
+    assert figures["unknown"] + figures["failed"] <= 2 * run.load.callers
+    assert not run.load.lost_leases(victim.endpoint)
+
+
 def test_r_b3_the_member_in_use_is_terminated(front, start_cluster):
     cluster = start_cluster()
     client = front.client(cluster.endpoints)

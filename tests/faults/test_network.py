@@ -113,6 +113,31 @@ def test_f9_connections_are_cut_at_any_byte(trial, proxied, seed):
     assert measured["recovery_s"] < 1 + 1
 
 
+@pytest.mark.parametrize("how", ["latency", "slices", "bandwidth"])
+def test_f10_slow_networks(trial, proxied, how):
+    cluster, proxies = proxied()
+    rate = {"latency": 100.0, "slices": 40.0, "bandwidth": 20.0}[how]
+    run = trial([each.endpoint for each in proxies], rate=rate, watches=2 if how == "bandwidth" else 8)
+    run.warm_up(1.0)
+    run.fault()
+    for proxy in proxies:
+        if how == "latency":
+            proxy.delay(0.1, 0.05)
+        elif how == "slices":
+            proxy.slice(5, 0.0005)
+        else:
+            proxy.bandwidth(20_000)
+    run.run(6)
+    for proxy in proxies:
+        proxy.heal()
+    run.wind_down(cluster.members[0].endpoint)
+    measured = run.report()
+    run.check()
+    assert not measured["errors"], run.errors()[:5]
+    assert measured["connects"] <= 4, "slow is not dead"
+    assert not run.load.lost_leases(cluster.members[0].endpoint)
+
+
 @pytest.mark.parametrize("directions", [(), ("rx",)], ids=["both", "rx"])
 def test_r_b1_a_watch_on_a_blackholed_endpoint(front, proxied, directions):
     cluster, proxies = proxied()
