@@ -75,7 +75,7 @@ def test_f14_compactions_overtake_watches_that_are_away(trial, start_cluster):
     with FaultProxy(cluster.endpoints[0]) as proxy:
         watchers = [client_of(run, index, proxy.endpoint) for index in (0, 1)]
         run.warm_up(1.0)
-        readers = [open_reader(watchers[number % 2], 0) for number in range(6)]
+        readers = [open_reader(watchers[number % 2], 1) for number in range(6)]
         ended = []
         compactor = Thread(compact)
         run.fault()
