@@ -6,6 +6,8 @@
 2. A lease is renewed when a third of its TTL has passed, give or take 10 %. A request without an answer
    is repeated once on the same stream, and sent again on the next one. When it has to be repeated and
    the stream has been silent since, the connection is suspected: a hung member must not cost a lease.
+   When the repetition gets no answer either, the stream is replaced: a member that waits for a hung
+   leader reads nothing more from it for 7 s.
 3. A stream that ends is opened again after 50 ms, growing to 500 ms until something is answered. A
    connection that drains is left as soon as there is another. Nothing but rule 1 gives a lease up,
    except what 4 to 6 say.
@@ -335,23 +337,32 @@ class KeepAlives:
             if stream.unanswered:
                 return
             self._suspects = None
-        while (entry := self._renewals.pop_due(now)) is not None:
+        while self._stream is stream and (entry := self._renewals.pop_due(now)) is not None:
             self._send(stream, entry, now)
 
     def _send(self, stream: LeaseStream, entry: Entry, now: float) -> None:
-        times = stream.unanswered.get(entry.lease_id, ())
-        sent = len(times)
-        if times and stream.heard_at <= times[0] and stream.suspected_at <= times[0]:
+        times = stream.unanswered.get(entry.lease_id, [])
+        silent = bool(times) and stream.heard_at <= times[0]
+        if silent and stream.suspected_at <= times[0]:
             stream.suspected_at = now
             self._actions.append(Suspect(stream.link, times[0]))
-        if sent < MAX_UNANSWERED:
-            stream.asked(entry.lease_id, now)
-            sent += 1
-            self._actions.append(Send(stream, codecs.encode_keepalive(entry.lease_id)))
-        if sent < MAX_UNANSWERED:
-            self._renewals.set(entry, now + max(entry.ttl / 6, MIN_RESEND))
-        else:
+        if len(times) >= MAX_UNANSWERED:
             self._renewals.discard(entry)  # until an answer or the next stream
+            if silent:
+                self._replace(stream, now)
+            return
+        stream.asked(entry.lease_id, now)
+        self._actions.append(Send(stream, codecs.encode_keepalive(entry.lease_id)))
+        self._renewals.set(entry, now + max(entry.ttl / 6, MIN_RESEND))
+
+    def _replace(self, stream: LeaseStream, now: float) -> None:
+        """Leave a silent stream for a new one, on the same connection if there is no other."""
+        self._actions.append(CloseStream(stream))
+        self._detach(now)
+        self._reopen_at = now
+        self._open(now)
+        if self._stream is not None:
+            self._pump(self._stream, now)
 
     def _detach(self, now: float) -> None:
         """Part with the stream; what it left unanswered is due again."""

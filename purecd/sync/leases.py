@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from purecd import errors
 from purecd.admin_types import Done, LeaseKeepAliveReply, LeaseTimeToLiveReply
 from purecd.core import leases
-from purecd.core.keptlease import KeptLease
+from purecd.core.keptlease import KeptLease, alive_until
 from purecd.options import DEFAULT_TIMEOUT, Timeout
 from purecd.sync.driver import Driver, Waiter
 
@@ -143,7 +143,7 @@ class Lease:
     def keep_alive_once(self, timeout: Timeout = DEFAULT_TIMEOUT) -> LeaseKeepAliveReply:
         """Renew it once, now."""
         reply: LeaseKeepAliveReply = self._owner._run(leases.keep_alive_once(self.id), timeout)
-        self._kept.alive_until = max(self._kept.alive_until, reply.sent_at + reply.ttl * 0.99)
+        self._kept.alive_until = max(self._kept.alive_until, alive_until(reply.sent_at, reply.ttl))
         return reply
 
     def _changed(self) -> None:

@@ -150,7 +150,9 @@ def test_a_request_without_an_answer_is_repeated_once():
     assert bench.fire() == pytest.approx(4.0)
     assert bench.fire() == pytest.approx(6.0)  # a sixth of the TTL later
     assert bench.sends() == [7, 7]
-    assert bench.machine.next_timer() == pytest.approx(12 * 0.99)  # nothing but the deadline
+    bench.machine.handle_timer(7.9)
+    assert bench.sends() == []
+    assert len(bench.opened) == 1
 
 
 def test_a_silent_connection_is_suspected_when_a_request_is_repeated():
@@ -168,6 +170,52 @@ def test_a_silent_connection_is_suspected_when_a_request_is_repeated():
     bench.fire()
     bench.sends()
     assert bench.suspects[1:] == [(LINK_2, pytest.approx(6.1))], "each stream is told of by itself"
+
+
+def test_a_stream_that_stays_silent_is_replaced_in_time_for_another_try():
+    # A follower may wait 7 s for a leader that hangs, while there is a new one after 2 s.
+    bench, lease = kept(ttl=12)
+    bench.fire()  # 4.0
+    bench.fire()  # 6.0
+    bench.sends()
+    assert bench.fire() == pytest.approx(8.0)
+    silent = bench.stream
+    assert bench.sends() == [7]
+    assert bench.closed == [silent]
+    assert bench.stream is not silent
+    assert bench.stream.link == "link 1"
+    bench.answer(7, 12, 8.1, silent)
+    assert lease.alive_until == pytest.approx(12 * 0.99), "it speaks no more"
+    bench.answer(7, 12, 8.2)
+    assert lease.alive_until == pytest.approx(8 + 12 * 0.99)
+    assert len(bench.opened) == 2
+
+
+def test_a_stream_that_answers_about_others_is_not_replaced():
+    bench, _ = kept(1, ttl=12)
+    bench.keep(2, 3.9, ttl=60, sent_at=3.9)
+    bench.machine.handle_timer(4.0)
+    assert bench.sends() == [2, 1]
+    bench.answer(2, 60, 5.0)
+    bench.machine.handle_timer(6.0)
+    bench.machine.handle_timer(8.0)
+    bench.machine.handle_timer(10.0)
+    assert bench.sends() == [1]
+    assert len(bench.opened) == 1
+    assert bench.machine.next_timer() == pytest.approx(12 * 0.99)  # nothing but the deadline
+
+
+def test_without_a_connection_the_silent_stream_is_left_all_the_same():
+    bench, _ = kept(ttl=12)
+    bench.fire()
+    bench.fire()
+    bench.sends()
+    bench.machine.link_draining("link 1", 7.0)
+    bench.fire()  # 8.0
+    assert bench.sends() == []
+    assert len(bench.closed) == 1
+    bench.machine.link_ready("link 2", 1, False, 8.5)
+    assert bench.sends() == [7]
 
 
 def test_one_silence_is_reported_once_for_any_number_of_leases():

@@ -374,6 +374,24 @@ def test_a_lease_survives_the_loss_of_any_member(front, start_cluster, prefix, e
 
 
 @pytest.mark.faults
+def test_a_lease_survives_a_hung_leader_behind_a_sole_member(front, start_cluster, prefix):
+    # The member waits 7 s for the leader that it knows, and there is a new one after 2 s.
+    cluster = start_cluster(3)
+    leader = cluster.leader()
+    client = front.client(cluster.followers()[0].endpoint)
+    with client.lease(5) as lease:
+        client.put(prefix + "k", "v", lease=lease)
+        time.sleep(1)
+        pause(leader)
+        try:
+            time.sleep(8)
+            lease.check()
+        finally:
+            leader.resume()
+        assert client.get(prefix + "k").kv.lease == lease.id
+
+
+@pytest.mark.faults
 @pytest.mark.every_etcd
 def test_a_lease_survives_a_rolling_restart(front, start_cluster, prefix):
     # R-L2, R-L6
