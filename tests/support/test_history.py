@@ -84,7 +84,7 @@ def make(rng, number):
     return Operation(kind, (Step(kind, key),), serializable=kind == "get" and rng.random() < 0.2)
 
 
-def history(seed, size=200, clients=6):
+def history(seed, size=120, clients=6):
     """Operations of concurrent clients, and the log. Each is applied at a moment within its call."""
     rng = random.Random(seed)
     store = Store()
