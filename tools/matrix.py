@@ -6,6 +6,7 @@
 The runs: oldest and newest CPython on this machine, the oldest once more with the lowest
 dependencies, and PyPy. Interpreters are looked for on PATH and, where there is pyenv, among
 its versions. What is missing is said and skipped; exit status 1 when a run failed or ran no test.
+As many runs go on at once as there are cores; each shows its output when it has ended.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,11 +44,11 @@ class Run(NamedTuple):
 def main() -> int:
     present = sorted(set(interpreters()), key=lambda one: one.version)
     results = []
-    for run in runs(present):
-        started = time.monotonic()
-        print(f"== {run.label}: {run.interpreter}", flush=True)
-        status = "passed" if test(run) else "FAILED"
-        results.append(f"{status}  {run.label}: {run.interpreter} ({time.monotonic() - started:.0f} s)")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for ended in as_completed([pool.submit(test, run) for run in runs(present)]):
+            result, output = ended.result()
+            print(f"== {result}\n{output}", flush=True)
+            results.append(result)
     if not any(one.name == "PyPy" for one in present):
         results.append("skipped  PyPy: no pypy3 with venv and version 3.9 or newer on this machine")
     print("== matrix\n" + "\n".join(results))
@@ -66,8 +68,9 @@ def runs(present: list[Interpreter]) -> Iterator[Run]:
         yield Run("PyPy", pypys[0], ())
 
 
-def test(run: Run) -> bool:
-    """Run the unit tests in an environment of its own; whether they passed."""
+def test(run: Run) -> tuple[str, str]:
+    """Run the unit tests in an environment of its own; the result in one line, and the output."""
+    started = time.monotonic()
     name = f"{run.interpreter.name}-{'.'.join(map(str, run.interpreter.version))}{''.join(run.options)}"
     folder = ROOT / ".cache" / "matrix" / name
     made = [run.interpreter.path, "tools/fresh_venv.py", str(folder), "--group", "test", *run.options]
@@ -76,15 +79,30 @@ def test(run: Run) -> bool:
         "-m",
         "pytest",
         "-q",
+        "-p",
+        "no:cacheprovider",  # runs at the same time would share it
         "-m",
         "not live and not faults",
         *sys.argv[1:],
     ]
+    output, status = "", "passed"
     for command in (made, tested):
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        output += done.stdout
         # Fails as well when pytest collected nothing (its status 5).
-        if subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL).returncode:
-            return False
-    return True
+        if done.returncode:
+            status = "FAILED"
+            break
+    seconds = time.monotonic() - started
+    return f"{status}  {run.label}: {run.interpreter} ({seconds:.0f} s)", output
 
 
 def interpreters() -> Iterator[Interpreter]:
