@@ -49,7 +49,6 @@ def add_user(root, name, *permissions, **options):
 # Each call, with auth off.
 
 
-@pytest.mark.every_etcd
 def test_users(front, start_server):
     client = front.client(start_server().endpoint)
     assert client.users.list().users == ()
@@ -85,7 +84,6 @@ def test_users(front, start_server):
         assert not caught.value.maybe_applied
 
 
-@pytest.mark.every_etcd
 def test_roles_and_permissions(front, start_server):
     client = front.client(start_server().endpoint)
     client.roles.add("r")
@@ -265,7 +263,6 @@ def test_wrong_credentials(guarded):
             assert took < 3
 
 
-@pytest.mark.every_etcd
 def test_a_changed_password(guarded):
     root = guarded()
     add_user(root, "ann", ("k", "readwrite", {}))

@@ -125,7 +125,6 @@ def test_a_put_keeps_or_drops_the_lease(client, prefix):
 # Kept alive.
 
 
-@pytest.mark.every_etcd
 @pytest.mark.slow
 def test_a_kept_lease_outlives_its_ttl_and_a_closed_one_does_not(client, prefix):
     with client.lease(2) as kept, client.lease(2) as closed:

@@ -40,7 +40,6 @@ def test_status(client, server, etcd):
     assert client.maintenance.status(endpoint=server.endpoint).header.member_id == status.leader
 
 
-@pytest.mark.every_etcd
 def test_health(client, server):
     assert client.maintenance.health() is HealthStatus.SERVING
     assert client.maintenance.health(endpoint=server.endpoint) is HealthStatus.SERVING
@@ -72,7 +71,6 @@ def test_hashes(front, start_cluster, etcd):
         client.maintenance.hash_kv(revision=-1)
 
 
-@pytest.mark.every_etcd
 def test_defragment_gives_space_back(front, start_server):
     server = start_server()
     client = front.client(server.endpoint)
@@ -118,7 +116,6 @@ def test_alarms_are_raised_listed_and_disarmed(front, start_server):
 
 
 @pytest.mark.slow
-@pytest.mark.every_etcd
 def test_a_full_database_is_made_usable_again(front, start_server):
     # F13: under load, and without a restart.
     server = start_server(args=["--quota-backend-bytes=8000000"])
@@ -150,7 +147,6 @@ def test_a_full_database_is_made_usable_again(front, start_server):
         assert take(watch, 1)[0].value == b"again"
 
 
-@pytest.mark.every_etcd
 def test_leadership_is_moved(front, start_cluster):
     cluster = start_cluster(3, args=QUICK)
     client = front.client(cluster.endpoints)

@@ -54,7 +54,6 @@ def when_healthy(change):
             time.sleep(0.2)
 
 
-@pytest.mark.every_etcd
 def test_the_list(front, start_cluster):
     cluster = start_cluster(3, args=QUICK)
     client = front.client(cluster.endpoints)
@@ -160,7 +159,6 @@ def test_a_voter_joins(front, start_cluster, newcomer):
     assert front.client(server.endpoint).get("k").value == b"v"
 
 
-@pytest.mark.every_etcd
 def test_peer_urls_are_changed(front, start_server):
     server = start_server()
     client = front.client(server.endpoint)

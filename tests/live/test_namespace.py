@@ -19,7 +19,6 @@ def keys(reply):
     return [kv.key for kv in reply.kvs]
 
 
-@pytest.mark.every_etcd
 def test_keys(client, view, prefix):
     assert view.prefix == prefix.encode()
     assert prefix in repr(view)
@@ -83,7 +82,6 @@ def test_transactions(client, view, prefix):
     assert keys(failed.responses[0]) == [b"a"]
 
 
-@pytest.mark.every_etcd
 def test_watches(client, view, prefix):
     first = view.put("a", "1").header.revision
     with view.watch("", prefix=True, start_revision=first, prev_kv=True) as watch, view.watch("b") as single:

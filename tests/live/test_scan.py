@@ -173,3 +173,16 @@ def test_a_restart_in_between_loses_and_repeats_nothing(front, start_server):
     server.start()
     seen.extend(kv.key for kv in scan)
     assert seen == [b"s/%06d" % number for number in range(2000)]
+
+
+@pytest.mark.every_etcd
+def test_closing_the_client_ends_a_scan(front, start_server):
+    server = start_server()
+    fill(server.endpoint, 3000)
+    client = front.client(server.endpoint)
+    scan = client.scan("s/", prefix=True, page=10)
+    for _ in range(15):
+        next(scan)
+    client.close()
+    with pytest.raises(errors.ClientClosed):
+        list(scan)

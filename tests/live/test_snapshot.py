@@ -146,6 +146,17 @@ def test_a_killed_server_leaves_nothing(front, start_server, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_closing_the_client_ends_a_snapshot(front, start_server, tmp_path):
+    server = start_server()
+    fill(server.endpoint, 8)
+    client = front.client(server.endpoint)
+    pieces = client.maintenance.snapshot_chunks()
+    next(pieces)
+    client.close()
+    with pytest.raises(errors.ClientClosed):
+        list(pieces)
+
+
 def test_a_callback_that_fails_leaves_nothing(front, start_server, tmp_path):
     server = start_server()
     fill(server.endpoint, 2)
