@@ -318,7 +318,7 @@ def test_e5_a_connection_refused_from_the_first_stream_on_makes_no_loop(kind):
     assert not error.maybe_applied
     assert "go away" in str(error)
     assert sent(world, kind) == 0
-    assert len(world.dialled) < 12
+    assert len(world.dialled) <= 20, "about one a second"
 
 
 # E7: the stream ends without a status.
