@@ -252,8 +252,9 @@ class GrpcStream(Stream):
             if self.unary and self.messages:
                 text = "cardinality violation: received a second message for a unary call"
                 return self._fail(StatusCode.INTERNAL, text, frames.CANCEL)
-            with memoryview(partial) as view:
-                self.messages.append(bytes(view[5:]))
+            # Both views are released: PyPy clears nothing that has one.
+            with memoryview(partial) as whole, whole[5:] as message:
+                self.messages.append(bytes(message))
             partial.clear()
             news = True
         return news
