@@ -87,7 +87,8 @@ class Namespace:
 
     def _request(self, request: Any) -> Any:
         if isinstance(request, Txn):
-            return request._replace(
+            # Made anew: PyPy 3.11's _replace calls the constructor with all fields.
+            return Txn(
                 compare=tuple(self._compare(each) for each in request.compare),
                 success=tuple(self._request(each) for each in request.success),
                 failure=tuple(self._request(each) for each in request.failure),
