@@ -4,7 +4,7 @@
 1. Calls go out on the current link. Without a usable one, or while its server takes no further
    stream, they wait in line until their deadline.
 2. Every call ends exactly once: `done` with a message or an error. An error says whether the
-   request may have been applied; it may from the moment when its last byte left.
+   request may have been applied; it may as soon as nothing keeps its last byte back.
 3. No leader, a learner's refusal, requests that time out in the cluster and calls that get no
    answer make the channel look for another endpoint; in silence the link is also tested.
 4. Whatever ended or got something to read is in `ready` once; the driver takes it from there

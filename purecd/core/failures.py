@@ -8,9 +8,11 @@
 | reset by the server                         | by code           | if the last byte left      |
 | status in trailers                          | by text           | by text (`errors`)         |
 | HTTP reply that is not gRPC                 | by HTTP status    | if the last byte left      |
-| HTTP/2 or gRPC broken on this stream        | ProtocolError     | if the last byte left      |
-| reply over the receive limit                | MessageTooLarge   | if the last byte left      |
-| our deadline                                | DeadlineExceeded  | if the last byte left      |
+| HTTP/2 or gRPC broken on this stream        | ProtocolError     | if the last byte leaves    |
+| reply over the receive limit                | MessageTooLarge   | if the last byte leaves    |
+| our deadline                                | DeadlineExceeded  | if the last byte leaves    |
+
+What this side ends is reset behind all that was queued, so a request that has not left yet does.
 
 Source: Table E of the project's failure rules (docs/failures.md).
 """
@@ -35,7 +37,8 @@ def call_failed(call: Call, stream: Any, endpoint: str) -> EtcdError:
         endpoint: where it went, as given in the options.
     """
     error = stream_error(stream)
-    if error.maybe_applied and not stream.request_left:
+    ended_here = stream.status.source in ("protocol", "local")
+    if error.maybe_applied and not (stream.request_leaves if ended_here else stream.request_left):
         error.maybe_applied = False
     error.method = call.method.path
     error.endpoint = endpoint

@@ -15,11 +15,21 @@ from purecd.core.op import Call
 from purecd.wire.status import Status
 
 
-def ended(source, code=StatusCode.INTERNAL, message="text", *, left=True, unprocessed=False, refused=False):
+def ended(
+    source,
+    code=StatusCode.INTERNAL,
+    message="text",
+    *,
+    left=True,
+    leaves=True,
+    unprocessed=False,
+    refused=False,
+):
     return SimpleNamespace(
         status=Status(code, message, source),
         messages=[],
         request_left=left,
+        request_leaves=leaves,
         unprocessed=unprocessed,
         refused_connection=refused,
     )
@@ -35,8 +45,6 @@ def ended(source, code=StatusCode.INTERNAL, message="text", *, left=True, unproc
         ("reset", StatusCode.CANCELLED, errors.Canceled),
         ("http", StatusCode.UNAVAILABLE, errors.Unavailable),
         ("http", StatusCode.UNIMPLEMENTED, errors.RpcError),
-        ("protocol", StatusCode.INTERNAL, errors.ProtocolError),
-        ("protocol", StatusCode.RESOURCE_EXHAUSTED, errors.MessageTooLarge),
     ],
 )
 def test_without_a_status_the_last_octet_decides(source, code, kind, left):
@@ -45,6 +53,22 @@ def test_without_a_status_the_last_octet_decides(source, code, kind, left):
     assert error.code == code
     assert error.maybe_applied is left
     assert (error.method, error.endpoint) == ("/etcdserverpb.KV/Put", "a:1")
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (StatusCode.INTERNAL, errors.ProtocolError),
+        (StatusCode.RESOURCE_EXHAUSTED, errors.MessageTooLarge),
+    ],
+)
+def test_what_this_side_ends_may_still_leave(code, kind, leaves):
+    stream = ended("protocol", code, left=False, leaves=leaves)
+    error = call_failed(Call(methods.PUT, None), stream, "a:1")
+    assert type(error) is kind
+    assert error.code == code
+    assert error.maybe_applied is leaves
 
 
 @pytest.mark.parametrize("refused", [True, False])
