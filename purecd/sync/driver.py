@@ -26,7 +26,7 @@ from purecd.core.channel import Channel
 from purecd.core.endpoints import Address
 from purecd.core.link import Link, LinkState
 from purecd.core.op import Call, Refresh
-from purecd.sync.lead import Lead
+from purecd.sync.lead import Lead, Waiter
 from purecd.sync.transport import CALM_BACKLOG, READ, WRITE, Poller, Transport
 
 IDLE = 0.05
@@ -37,28 +37,6 @@ LOOK_AGAIN = 1.0
 TEND_EVERY = 1.0
 """Seconds between looks at a neighbour on which nobody waits. A member that shuts down waits 5 s for
 an answer on each connection, and its own keepalive PINGs want one, too."""
-
-
-class Waiter:
-    """A thread that waits for one thing."""
-
-    __slots__ = ("fired", "lock")
-
-    def __init__(self) -> None:
-        self.fired = False
-        self.lock: threading.Lock | None = None
-
-    def fire(self) -> None:
-        """What is waited for happened. Called with the driver's `_state` held."""
-        self.fired = True
-        self.wake()
-
-    def wake(self) -> None:
-        """Let the thread look again."""
-        lock = self.lock
-        if lock is not None:
-            self.lock = None
-            lock.release()
 
 
 class Driver:

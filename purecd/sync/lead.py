@@ -1,11 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lead: which of the waiting threads waits on the sockets.
+"""The waiting threads, and the lead: which of them waits on the sockets.
 
-It is taken and left in single steps that say by whom, so a signal that is handled between any
+The lead is taken and left in single steps that say by whom, so a signal that is handled between any
 two lines leaves no doubt: whoever gives up waiting calls `leave`, whether it had the lead or not.
 """
 
 from __future__ import annotations
+
+import threading
+
+
+class Waiter:
+    """A thread that waits for one thing."""
+
+    __slots__ = ("fired", "lock")
+
+    def __init__(self) -> None:
+        self.fired = False
+        self.lock: threading.Lock | None = None
+
+    def fire(self) -> None:
+        """What is waited for happened. Called with the driver's `_state` held."""
+        self.fired = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the thread look again."""
+        lock = self.lock
+        if lock is not None:
+            self.lock = None
+            lock.release()
 
 
 class Lead:

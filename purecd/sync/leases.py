@@ -14,7 +14,8 @@ from purecd.admin_types import Done, LeaseKeepAliveReply, LeaseTimeToLiveReply
 from purecd.core import leases
 from purecd.core.keptlease import KeptLease, alive_until
 from purecd.options import DEFAULT_TIMEOUT, Timeout
-from purecd.sync.driver import Driver, Waiter
+from purecd.sync.driver import Driver
+from purecd.sync.lead import Waiter
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -12,7 +12,7 @@ from purecd.core import exchange
 from purecd.core.op import Attach, Call, Detach, Effect, Next, Now, Op, RandomId, Refresh, Sleep
 from purecd.hooks import Hook, Observed
 from purecd.options import Retry
-from purecd.sync.driver import Driver, Waiter
+from purecd.sync.driver import Driver
 
 T = TypeVar("T")
 
@@ -150,4 +150,4 @@ def random_id() -> int:
     return secrets.randbelow(2**63 - 1) + 1
 
 
-__all__ = ["Drivers", "Waiter", "random_id", "run"]
+__all__ = ["Drivers", "random_id", "run"]
