@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import ssl
+import sys
 import threading
 import time
 import warnings
@@ -17,6 +18,7 @@ import pytest
 
 import purecd
 from purecd import errors
+from purecd.testing import TlsFiles
 from tests.live.fronts import SLACK, Thread, take, timed, together
 from tests.support.certificates import Authority
 from tests.support.peers import Http1, Peer, Silent
@@ -246,6 +248,16 @@ def test_a_self_signed_certificate(front, start_server):
         assert client.get("k", timeout=5).header.revision
     except errors.EtcdError as error:  # Python 3.13 checks more, and says which switch that is
         assert "VERIFY_X509_STRICT" in str(error)
+
+
+def test_a_certificate_that_python_3_13_refuses(front, start_server, authority):
+    server = start_server(tls=TlsFiles(*authority.issue_old_style("old", "localhost")))
+    endpoint = f"https://localhost:{server.client_port}"
+    if sys.version_info >= (3, 13):
+        assert "VERIFY_X509_STRICT" in refusal(front, endpoint, purecd.Tls(authority.ca_file))
+    context = ssl.create_default_context(cafile=authority.ca_file)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    assert front.client(endpoint, tls=purecd.Tls(context=context)).get("k").header.revision
 
 
 def test_the_reason_is_in_the_text_when_the_deadline_passes(front, authority, stranger, tls):

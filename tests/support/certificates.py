@@ -49,6 +49,37 @@ class Authority:
         key.write_bytes(octets if password is None else _encrypted(octets, password))
         return str(cert), str(key)
 
+    def issue_old_style(self, name: str, host: str) -> tuple[str, str]:
+        """A certificate without Authority Key Identifier, which Python 3.13 takes exception to."""
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives import serialization as forms
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        authority = x509.load_pem_x509_certificate(self._ca.cert_pem.bytes())
+        signer: Any = forms.load_pem_private_key(self._ca.private_key_pem.bytes(), None)
+        private = ec.generate_private_key(ec.SECP256R1())
+        issued = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)]))
+            .issuer_name(authority.subject)
+            .public_key(private.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(authority.not_valid_before_utc)
+            .not_valid_after(authority.not_valid_after_utc)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+            .sign(signer, hashes.SHA256())
+        )
+        cert, key = self._folder / f"{name}.pem", self._folder / f"{name}-key.pem"
+        cert.write_bytes(issued.public_bytes(forms.Encoding.PEM))
+        key.touch(0o600)
+        key.write_bytes(
+            private.private_bytes(
+                forms.Encoding.PEM, forms.PrivateFormat.TraditionalOpenSSL, forms.NoEncryption()
+            )
+        )
+        return str(cert), str(key)
+
     def server(self, *names: str, client_ca: bool = False, **options: Any) -> TlsFiles:
         """Files for a server at ``localhost`` and 127.0.0.1, or with other names.
 
