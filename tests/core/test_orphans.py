@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -33,10 +34,11 @@ def test_sources_end_with_an_error_of_their_own(channel):
     lease = KeptLease(7, 10, 0.0)
     stream = ServerStream(methods.SNAPSHOT, messages.SnapshotRequest())
     stream.data = b""
-    for source in (*watchers, lease, stream):
+    sources: list[Any] = [*watchers, lease, stream]
+    for source in sources:
         channel.attach(source, 0.0)
     channel.orphan(ERROR)
-    found = [source.error for source in (*watchers, lease, stream)]
+    found = [source.error for source in sources]
     assert {type(error) for error in found} == {errors.ClientClosed}
     assert len({id(error) for error in (*found, ERROR)}) == 5
     assert lease.lost
