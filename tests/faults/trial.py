@@ -165,6 +165,7 @@ class Trial:
             "resumed_s": self.resumed(),
             "watch_resumed_s": self.watch_resumed(),
             "watch_gap_s": self.watch_gap(),
+            "leases_lost_s": [round(each - self.fault_at, 2) for each in self.load.lost_at],
             "connects": len(self.connections.times("connect", self.fault_at)),
             **more,
         }

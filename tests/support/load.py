@@ -101,6 +101,7 @@ class Load:
         self.recorder = Recorder()
         self.readers: list[WatchReader] = []
         self.leases: list[Any] = []
+        self.lost_at: list[float] = []
         self.callers = callers
         self.timeout = timeout
         self._clients = clients
@@ -120,7 +121,7 @@ class Load:
             self.readers.append(self._watch(number))
         for number in range(leases):
             client = self._clients[number % len(self._clients)]
-            lease = client.lease(ttl)
+            lease = client.lease(ttl, on_lost=lambda lease: self.lost_at.append(time.monotonic()))
             client.put(f"lease/{number}", "held", lease=lease)
             self.leases.append(lease)
         for thread in self._threads:
