@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Tells when it is about to wait, is interrupted, and goes on with the same client once told to.
 SYNC = """
-import json, sys, time, threading, purecd
+import json, signal, sys, time, threading, purecd
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts with `&`
 client = purecd.Client(sys.argv[1])
 client.put("ctrl-c", "1")
 watch = client.watch("ctrl-c")
