@@ -212,15 +212,18 @@ class EtcdServer:
 
     def terminate(self) -> None:
         """Send SIGTERM without waiting for the end; a paused process is resumed to see it."""
-        if self.running:
-            os.kill(self.pid, signal.SIGTERM)
-            os.kill(self.pid, signal.SIGCONT)
+        self._send(signal.SIGTERM, signal.SIGCONT)
 
     def kill(self) -> None:
         """End it at once (SIGKILL); nothing happens when it is not running."""
-        if self.running:
-            os.kill(self.pid, signal.SIGKILL)
+        self._send(signal.SIGKILL)
         self._reap(None)
+
+    def _send(self, *signals: signal.Signals) -> None:
+        process = self._process
+        if process is not None and process.poll() is None:
+            for each in signals:
+                os.kill(process.pid, each)  # it may end meanwhile; its id is taken until it is reaped
 
     def restart(self, *, wait: bool = True) -> None:
         """Stop in order and start again, on the same ports and data."""
