@@ -222,7 +222,6 @@ class Endpoints:
     def lived(self, endpoint: Endpoint) -> None:
         """A connection was of use for a while: the next failure is the first one."""
         endpoint.failures = 0
-        endpoint.retry_at = 0.0
 
     def demote(self, endpoint: Endpoint, now: float) -> None:
         """Prefer the others for a while."""

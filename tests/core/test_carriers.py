@@ -36,6 +36,8 @@ class Watching:
 
     def __call__(self, peer: H2Peer, request: Request) -> None:
         asked = messages.WatchRequest.FromString(request.latest)
+        if asked.HasField("progress_request"):
+            self._say(peer, request, watch_id=-1)
         if not asked.HasField("create_request"):
             return
         if len(request.messages) == 1:
@@ -62,7 +64,8 @@ class Watching:
     def event(self, peer: H2Peer, request: Request, key: bytes, revision: int = 8) -> None:
         """One put, on the stream's latest watcher."""
         kv = messages.KeyValue(key=key, mod_revision=revision, create_revision=revision, version=1)
-        watch_id = messages.WatchRequest.FromString(request.latest).create_request.watch_id
+        asked = [messages.WatchRequest.FromString(each) for each in request.messages]
+        watch_id = [each.create_request.watch_id for each in asked if each.HasField("create_request")][-1]
         self._say(peer, request, watch_id=watch_id, events=[messages.Event(kv=kv)])
 
 
@@ -294,6 +297,7 @@ def test_a_stream_that_waits_moves_to_the_next_link():
     watch(world)
     keep(world)
     world.cut("a:1")
+    assert world.channel.carriers._held == []
     world.advance(1.0)
     assert len(world.requests("LeaseKeepAlive", "b:1")) == 1
 

@@ -65,6 +65,27 @@ def test_a_call_that_is_given_up_makes_room():
     assert waiting.done
 
 
+@pytest.mark.parametrize("by", ["deadline", "cancel"])
+def test_room_that_needs_no_confirmation_is_used_at_once(by):
+    # The server has seen all resets so far, and a PING without an answer in between would be a strike.
+    world = World()
+    early, _ = full(world)
+    world.members["a:1"].silent.add("Range")
+    world.channel.abandon(early.calls[0], world.now)
+    world.settle()
+    world.channel.abandon(world.runs[1].calls[0], world.now)
+    blocking, waiting = world.run(kv.put("k", "2")), world.run(kv.get("k"))
+    world.advance(0.1)
+    world.peer().ping()
+    world.settle()
+    assert waiting.calls[0].stream is None
+    if by == "deadline":
+        world.channel.expire(blocking.calls[0], world.now)
+    else:
+        world.channel.abandon(blocking.calls[0], world.now)
+    assert waiting.calls[0].stream is not None
+
+
 def test_a_call_in_line_can_be_given_up():
     world = World()
     early, waiting = full(world)

@@ -247,3 +247,48 @@ def test_what_answers_badly_takes_no_calls_whatever_arrives():
     link.avoided = True
     link.receive(peer.frame(peer.PING, 0, 0, b"12345678"), 101.0)
     assert not link.usable
+
+
+# Hints.
+
+
+def lost(link):
+    return link.lost(errors.Unavailable("connection closed by the peer"))
+
+
+def test_a_peer_that_closes_without_a_word_may_expect_tls():
+    link = link_to()
+    link.opened(100.0)
+    assert "may expect TLS (https://)" in str(lost(link))
+
+
+@pytest.mark.parametrize("state", [LinkState.CONNECTING, LinkState.GREETING, LinkState.READY])
+def test_later_a_loss_is_what_it_is(state):
+    link = link_to()
+    if state is not LinkState.CONNECTING:
+        link.opened(100.0)
+        link.receive(peer.frame(peer.SETTINGS, 0, 0), 100.0)
+        link.state = state
+    assert str(lost(link)) == "connection closed by the peer"
+
+
+def test_a_peer_that_said_something_gives_no_hint():
+    link = link_to()
+    link.opened(100.0)
+    link.receive(peer.frame(peer.SETTINGS, 0, 0), 100.0)
+    assert str(lost(link)) == "connection closed by the peer"
+
+
+def test_a_tls_alert_to_a_plain_client_is_recognised():
+    link = link_to()
+    link.opened(100.0)
+    with pytest.raises(errors.TlsError, match="https://"):
+        link.receive(b"\x15\x03\x01\x00\x02\x02\x46", 100.0)
+
+
+def test_a_tls_handshake_that_breaks_off():
+    link = link_to("https://a:1")
+    link.opened(100.0)
+    error = lost(link)
+    assert type(error) is errors.TlsError
+    assert type(error.__cause__) is errors.Unavailable

@@ -17,7 +17,7 @@ from purecd.core.op import Call
 from purecd.options import Options
 from purecd.requests import Get
 from tests.support.h2peer import ENHANCE_YOUR_CALM
-from tests.support.steps import Steady, World, refusing, used
+from tests.support.steps import Steady, World, answer, refusing, used
 
 MAX_CONCURRENT_STREAMS = 3
 
@@ -320,6 +320,17 @@ def test_goaway_at_once_again_and_again_makes_no_loop():
     world.run(kv.get("k"), timeout=None)
     world.advance(10.0)
     assert len(world.dialled) <= 30
+
+
+def test_a_life_counts_from_the_greeting_on():
+    world = World()
+    world.members["a:1"].silent.add("greeting")
+    world.run(kv.get("k"))
+    world.advance(2.0)
+    (greeting,) = world.peer().requests
+    answer(world, greeting)
+    world.cut()
+    assert world.channel.endpoints.all_failed(), "it served for no time at all"
 
 
 # Silence and bad answers.

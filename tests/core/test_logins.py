@@ -350,6 +350,25 @@ def test_a_refresh_that_was_put_off_ends_when_its_link_drains():
     run.value()
 
 
+def test_no_refresh_begins_on_a_link_that_drains():
+    world = logged_in()
+    world.members["a:1"].answers["Range"] = refusing(errors.InvalidAuthToken)
+    world.run(kv.get("k"), timeout=None)
+    put_off = world.run(kv.get("k"), timeout=None)
+    world.members["a:1"].silent.add("Put")
+    early = world.run(kv.put("k", "v"), timeout=None)
+    world.members["a:1"].answers.pop("Range")
+    link, old = world.link(), world.peer()
+    old.say_goaway(2**31 - 1)
+    world.settle()
+    put_off.value()
+    before = len(world.requests("Authenticate"))
+    world.advance(3.0)
+    assert not early.done
+    assert (link.login, link.refresh_at) == (None, None)
+    assert len(world.requests("Authenticate")) == before
+
+
 def test_a_refresh_asked_for_on_a_link_that_is_gone_means_another_attempt():
     world = logged_in()
     world.members["a:1"].silent.add("Range")
