@@ -58,7 +58,7 @@ def test_f2_the_leader_is_killed(trial, start_cluster):
 def test_f3_a_member_freezes_for_ten_seconds(trial, start_cluster, whom):
     cluster = start_cluster()
     timeout = 2.0
-    # A follower that passes a renewal on to a frozen leader waits for up to 7 s, etcd's request timeout.
+    # Of shorter leases etcd drops all now and then, when a leader was frozen for longer than their TTL.
     run = trial(cluster.endpoints, timeout=timeout, lease_ttl=15)
     run.warm_up()
     victim = cluster.leader() if whom == "leader" else used_follower(run, cluster)
