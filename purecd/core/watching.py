@@ -25,7 +25,7 @@ from purecd.core.actions import Send
 from purecd.core.denials import CheckPermission
 from purecd.core.watcher import State, Watcher, WatchRequest, weigh
 from purecd.core.watchplaces import CheckRevision, WatchPlaces
-from purecd.core.watchstream import Create, MuxStream
+from purecd.core.watchstream import Create, MuxStream, Peer
 from purecd.errors import EtcdError
 from purecd.pb import codecs
 from purecd.types import Header, WatchResponse
@@ -231,12 +231,28 @@ class WatchMux(WatchPlaces):
         It never moves a resume point: servers up to 3.4.24 and 3.5.7 send it past queued events.
         """
         revision = response.header.revision
-        if not response.is_progress or not stream.progress_requested:
+        if not response.is_progress:
+            return
+        stream.settle(revision)
+        self._ask_where(stream)
+        if not stream.progress_requested:
             return
         for watcher in list(stream.active.values()):
             if revision >= max(watcher.progress_floor, watcher.next_revision - 1, watcher.bookmark):
                 watcher.bookmark = revision
                 self._deliver(watcher, response)
+
+    def _ask_where(self, stream: MuxStream) -> None:
+        """Find out that watches from "now" have got all that came after them, so far.
+
+        Newer servers read the created revision after they began to watch, older ones before: an
+        event at just that revision may belong to the watch or not. Should the watch be resumed there
+        it would be sent again, so it is settled while the stream lives: events overtake no progress
+        on newer servers, and older ones sent none at or below that revision.
+        """
+        if stream.unsure and not stream.where_open and stream.peer is Peer.MEMBER:
+            stream.where_open = stream.where_asked = True
+            self._actions.append(Send(stream, codecs.encode_watch_progress()))
 
     def _deliver(self, watcher: Watcher, response: WatchResponse) -> bool:
         """Put a response into the inbox; False if there is no room and the watcher got suspended."""
@@ -290,6 +306,9 @@ class WatchMux(WatchPlaces):
             watcher.created_revision = revision
             # A resumption from 0 would mean "from then on" and lose what happened in between.
             watcher.next_revision = watcher.next_revision or self._revision or 1
+            if not watcher.request.start_revision:
+                stream.unsure[watcher] = None
+                self._ask_where(stream)
             if watcher.request.created_notify:
                 self._deliver(watcher, response)
         elif response.header.cluster_id and revision < watcher.seen_revision:

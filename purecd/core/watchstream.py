@@ -117,6 +117,9 @@ class MuxStream:
         "require_leader",
         "sent",
         "unanswered",
+        "unsure",
+        "where_asked",
+        "where_open",
     )
 
     def __init__(self, link: Any, generation: int, has_token: bool, require_leader: bool, now: float) -> None:
@@ -138,6 +141,9 @@ class MuxStream:
         self.proven = False
         self.fruitful = False
         self.progress_requested = False
+        self.unsure: dict[Watcher, None] = {}  # created from "now", and it is not known what came before
+        self.where_asked = False  # a progress request of our own went out
+        self.where_open = False  # and has not been answered
         self.failures = 0
         self.bounded = 0
         self.unanswered = 0
@@ -164,7 +170,7 @@ class MuxStream:
             return None
         watcher = next(iter(self.queue))
         del self.queue[watcher]
-        create = Create(watcher, self._next_id, self.progress_requested)
+        create = Create(watcher, self._next_id, self.progress_requested or self.where_asked)
         self._next_id += 1
         watcher.create = create
         watcher.state = State.SENT
@@ -215,8 +221,16 @@ class MuxStream:
         self.active[response.watch_id] = watcher
         self.partials.pop(response.watch_id, None)
 
+    def settle(self, revision: int) -> None:
+        """All events up to `revision` have been sent: what watches from "now" have not got came before."""
+        self.where_open = False
+        for watcher in [each for each in self.unsure if each.created_revision <= revision]:
+            del self.unsure[watcher]
+            watcher.bookmark = max(watcher.bookmark, watcher.created_revision)
+
     def remove(self, watcher: Watcher) -> bytes | None:
         """Let go of a watcher; the cancel request that the server needs, None if it needs none now."""
+        self.unsure.pop(watcher, None)
         cancel = None
         if watcher.state is State.QUEUED:
             del self.queue[watcher]

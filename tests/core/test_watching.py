@@ -418,9 +418,46 @@ def test_progress_may_be_asked_for_right_after_the_watch_was_added():
     watcher = world.watch()
     world.mux.request_progress(False, world.now)
     world.run()
-    assert [each.WhichOneof("request_union") for each in world.sent] == ["create_request", "progress_request"]
-    (response,) = world.take(watcher)
-    assert response.is_progress
+    kinds = [each.WhichOneof("request_union") for each in world.sent]
+    assert kinds == ["create_request", "progress_request", "progress_request"], "one is the machine's own"
+    assert [response.is_progress for response in world.take(watcher)] == [True, True]
+
+
+def test_a_quiet_watch_from_now_does_not_get_what_came_before_it():
+    world = World()
+    before = world.store.put("b/1")
+    watcher = world.watch()
+    world.run()
+    assert (watcher.created_revision, watcher.next_revision) == (before, before)
+    world.cut()
+    world.connect()
+    after = world.store.put("b/1")
+    world.run()
+    assert world.revisions(watcher) == [after]
+
+
+def test_what_cannot_be_settled_is_sent_again():
+    """The stream breaks before the server said how far it had got: better once too often than never."""
+    world = World()
+    world.store.put("b/1")  # at the created revision
+    watcher = world.watch()
+    world.carry_out()
+    (server,) = world.servers.values()
+    world.deliver(world.opened[0], server.out.popleft())
+    assert watcher.created
+    world.cut()
+    world.connect()
+    world.run()
+    assert world.revisions(watcher) == [watcher.created_revision]
+
+
+def test_one_question_settles_many_watches():
+    world = World()
+    watchers = [world.watch(key=f"b/{number}") for number in range(50)]
+    world.run()
+    kinds = [each.WhichOneof("request_union") for each in world.sent]
+    assert kinds.count("progress_request") <= 3
+    assert all(each.bookmark >= each.created_revision for each in watchers)
 
 
 def test_progress_is_asked_for_only_where_somebody_watches():

@@ -295,7 +295,7 @@ def test_patience_begins_when_a_create_is_sent():
 
 def test_answers_that_come_keep_the_patience_up():
     world = World()
-    watchers = [world.watch() for _ in range(4)]
+    watchers = [world.watch(start_revision=1) for _ in range(4)]
     world.carry_out()
     (server,) = world.servers.values()
     for _ in range(4):

@@ -240,7 +240,7 @@ def test_a_member_that_shuts_down_does_not_wait_for_us(front, start_server, pref
     """Neither for an answer on the idle connection of the calls, 5 s, nor for the watch to end, 7 s."""
     server = start_server()
     client = front.client(server.endpoint)
-    client.put("elsewhere", "1")
+    client.put(prefix + "a", "1")
     with client.watch(prefix, prefix=True) as watch:
         reader = Thread(watch.next)
         time.sleep(0.3)
