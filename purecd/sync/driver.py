@@ -323,7 +323,7 @@ class Driver:
             if transport is None or transport.resolving or transport.closed:
                 continue
             if transport.connected:
-                self._flush(link)
+                self._flush(link, preparing=True)
                 transport = link.transport
                 if transport is None or transport.closed:
                     continue
@@ -427,8 +427,13 @@ class Driver:
                 self.channel.link_opened(link, time.monotonic())
                 self._announce()
 
-    def _flush(self, link: Link) -> None:
-        """Send what the link has queued."""
+    def _flush(self, link: Link, *, preparing: bool = False) -> None:
+        """Send what the link has queued.
+
+        Args:
+            preparing: whoever calls looks afterwards what to wait for. Another look would be asked
+                for as long as the peer takes nothing, and nobody would wait at all.
+        """
         transport = link.transport
         try:
             with self._write:
@@ -452,7 +457,7 @@ class Driver:
                     raise
                 if sent != offered:
                     link.data_written(sent - offered)
-                if transport.backlog or waiting:
+                if (transport.backlog or waiting) and not preparing:
                     self._stale = True
                     if not waiting and self._lead.taken():
                         self._wake()

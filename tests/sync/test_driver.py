@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import purecd
 from purecd import errors
-from tests.support.answering import Answering, eventually, open_files
+from purecd.core.endpoints import parse_endpoint
+from purecd.sync.transport import Transport
+from tests.support.answering import REPLY, Answering, eventually, open_files
 from tests.wire import peer as octets
 
 
@@ -211,3 +216,45 @@ def test_a_name_that_nobody_has():
     with purecd.Client("nobody.invalid:1", timeout=3, fail_fast=True) as client:
         with pytest.raises(errors.Unavailable, match="cannot connect"):
             client.get("k")
+
+
+class Stalling(Answering):
+    """Lets all of a request out, but does not read it before the test says so."""
+
+    def __init__(self):
+        super().__init__()
+        self.go_on = threading.Event()
+
+    def talk(self, client):
+        most = octets.u32(2**31 - 1)
+        client.sendall(octets.frame(octets.SETTINGS, 0, 0, bytes.fromhex("0004") + most))
+        client.sendall(octets.frame(octets.WINDOW_UPDATE, 0, 0, octets.u32(2**31 - 1 - 65_535)))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        early = b""
+        while b"Range" not in early:
+            early += client.recv(4096)
+        client.sendall(octets.answer(1, REPLY))
+        self.go_on.wait(10)
+
+
+@pytest.mark.parametrize(("backlog", "sent"), [(b"", b"goodbye"), (b"the rest of a request", b"")])
+def test_what_was_called_unsent_does_not_leave_with_the_goodbye(client, backlog, sent):
+    here, there = socket.socketpair()
+    transport = Transport(parse_endpoint("127.0.0.1:1"), 5.0)
+    transport.sock, transport.connected, transport.backlog = here, True, backlog
+    link: Any = SimpleNamespace(transport=transport, data_to_send=lambda: b"goodbye")
+    client._driver("calls")._close_link(link)
+    with there:
+        assert there.recv(100) == sent
+    assert transport.closed
+
+
+def test_a_server_that_reads_nothing_costs_the_timeout_and_no_work():
+    with Stalling() as server, purecd.Client(server.endpoint, max_send_size=16 << 20) as client:
+        started, worked = time.monotonic(), time.process_time()
+        with pytest.raises(errors.DeadlineExceeded) as caught:
+            client.put("k", bytes(8 << 20), timeout=0.5)
+        assert time.monotonic() - started < 2
+        assert time.process_time() - worked < 0.4
+        assert caught.value.maybe_applied, "what is queued leaves as soon as the server reads"
+        server.go_on.set()
