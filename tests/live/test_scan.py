@@ -18,12 +18,12 @@ def streams(etcd):
     return tuple(map(int, etcd.version.split("."))) >= (3, 7, 0)
 
 
-def fill(endpoint, count, prefix="s/"):
-    """So many keys, each with the value ``old``; the revision then."""
+def fill(endpoint, count, prefix="s/", value="old"):
+    """So many keys, each with the value; the revision then."""
     with purecd.Client(endpoint) as client:
         for first in range(0, count, 100):
             names = [f"{prefix}{number:06}" for number in range(first, min(first + 100, count))]
-            reply = client.txn(success=[purecd.Put(name, "old") for name in names])
+            reply = client.txn(success=[purecd.Put(name, value) for name in names])
     return reply.header.revision
 
 
@@ -49,7 +49,8 @@ def test_pages_and_streams(front, start_server, etcd):
     assert len(list(client.scan("s/", prefix=True, page=10**6))) == 2500
 
 
-def test_what_to_go_through(client, prefix):
+def test_what_to_go_through(front, start_server, prefix):
+    client = front.client(start_server().endpoint)  # it also goes through all there is
     first = client.put(prefix + "a", "1").header.revision
     for name in ("b", "c", "d"):
         client.put(prefix + name, "1")
@@ -178,7 +179,7 @@ def test_a_restart_in_between_loses_and_repeats_nothing(front, start_server):
 @pytest.mark.every_etcd
 def test_closing_the_client_ends_a_scan(front, start_server):
     server = start_server()
-    fill(server.endpoint, 3000)
+    fill(server.endpoint, 3000, value="1 KiB" + 1019 * ".")  # not all fits into the window of the stream
     client = front.client(server.endpoint)
     scan = client.scan("s/", prefix=True, page=10)
     for _ in range(15):
