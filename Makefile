@@ -2,7 +2,7 @@
 # Needs only make, Python >= 3.9 with venv, and a package index that pip reaches.
 #
 #   make demo         a tour against a real etcd
-#   make test         the test suite           (ARGS="-k watch -x" are given to pytest)
+#   make test         the test suite           (ARGS="-k watch -x" are given to pytest, JOBS=0: one process)
 #   make lint         formatting, rules, types
 #   make test-matrix  unit tests: oldest and newest CPython, PyPy, lowest dependencies
 #   make etcds        fetch other etcd versions for the live tests
@@ -13,6 +13,8 @@
 
 VENV ?= .venv
 ARGS ?=
+# Most tests wait for a server most of the time, so there are more processes than cores.
+JOBS ?= 4
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 pypy3; do \
 	$$p -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 9))' 2>/dev/null && echo $$p && break; done)
 
@@ -38,7 +40,7 @@ demo: $(VENV)/.run
 	@$(VENV)/bin/python examples/tour.py
 
 test: $(VENV)/.test
-	@$(VENV)/bin/python -m pytest -m "not faults" $(ARGS)
+	@$(VENV)/bin/python -m pytest -m "not faults" -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/.lint
 	@$(VENV)/bin/ruff format --check .
