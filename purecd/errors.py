@@ -15,6 +15,7 @@
     ├── MessageTooLarge          a message is over a limit of this client
     ├── ClusterMismatch          an endpoint belongs to another cluster
     ├── OldCluster               a member is older than the client was told to accept
+    ├── NoGreaterRevision        no member is as far as an answer that was seen before
     ├── SnapshotCorrupt          a snapshot did not arrive whole
     └── LeaseLost                a lease being kept alive expired or was revoked
 
@@ -164,6 +165,10 @@ class MessageTooLarge(EtcdError, code=StatusCode.RESOURCE_EXHAUSTED):
 
 class ClusterMismatch(EtcdError):
     """An endpoint answered for another cluster than the one this client is bound to."""
+
+
+class NoGreaterRevision(EtcdError):
+    """No member that answers is as far as an earlier answer was; see ``client.ordered()``."""
 
 
 class OldCluster(EtcdError):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from contextlib import nullcontext
 from typing import Callable, TypeVar
 
 from purecd.aio.binding import awaitable
@@ -14,6 +15,7 @@ from purecd.core import kv, leases
 from purecd.core import scan as scans
 from purecd.core.namespace import Namespace
 from purecd.core.op import Op
+from purecd.core.ordering import Ordering
 from purecd.core.watch import watch_request
 from purecd.options import DEFAULT_TIMEOUT, Timeout
 from purecd.requests import Text
@@ -166,6 +168,15 @@ class AsyncCommands:
         """
         return AsyncNamespaced(self, Namespace(prefix))
 
+    def ordered(self) -> AsyncOrdered:
+        """The same client, whose reads never go back in time.
+
+        A serializable read may be answered by a member that is behind. Through this view an
+        answer older than an earlier one of the view is not believed: another member is asked,
+        and when none is as far, `NoGreaterRevision` is raised.
+        """
+        return AsyncOrdered(self)
+
     # What a key space is made of.
 
     async def _run(self, op: Op[T], timeout: Timeout) -> T:
@@ -181,14 +192,50 @@ class AsyncCommands:
         raise NotImplementedError  # clients and their views say how
 
 
-class AsyncNamespaced(AsyncCommands):
-    """A view of a client that lives below a prefix; made by ``client.namespace(prefix)``.
+class AsyncView(AsyncCommands):
+    """A view of a client: it uses the client's connections, and ends with it. Views nest."""
 
-    It uses the client's connections, and ends with it. Views nest.
-    """
+    def __init__(self, parent: AsyncCommands) -> None:
+        self._parent = parent
+
+    def _inside(self, op: Op[T]) -> Op[T]:
+        """The operation as this view runs it."""
+        raise NotImplementedError  # each view says how
+
+    async def _run(self, op: Op[T], timeout: Timeout) -> T:
+        return await self._parent._run(self._inside(op), timeout)
+
+    def _tell_watch(self, event: str, detail: str) -> None:
+        self._parent._tell_watch(event, detail)
+
+    def _streams(self) -> Driver:
+        return self._parent._streams()
+
+
+class AsyncOrdered(AsyncView):
+    """A view whose reads never go back in time; made by ``client.ordered()``."""
+
+    def __init__(self, parent: AsyncCommands) -> None:
+        super().__init__(parent)
+        self._ordering = Ordering(nullcontext())
+
+    def __repr__(self) -> str:
+        return f"<ordered view of {self._parent!r}>"
+
+    @property
+    def revision(self) -> int:
+        """The highest revision of the store that an answer told of."""
+        return self._ordering.revision
+
+    def _inside(self, op: Op[T]) -> Op[T]:
+        return self._ordering.run(op)
+
+
+class AsyncNamespaced(AsyncView):
+    """A view that lives below a prefix; made by ``client.namespace(prefix)``."""
 
     def __init__(self, parent: AsyncCommands, namespace: Namespace) -> None:
-        self._parent = parent
+        super().__init__(parent)
         self._namespace = namespace
 
     def __repr__(self) -> str:
@@ -199,11 +246,5 @@ class AsyncNamespaced(AsyncCommands):
         """What all keys of this view start with, as seen by its parent."""
         return self._namespace.prefix
 
-    async def _run(self, op: Op[T], timeout: Timeout) -> T:
-        return await self._parent._run(self._namespace.run(op), timeout)
-
-    def _tell_watch(self, event: str, detail: str) -> None:
-        self._parent._tell_watch(event, detail)
-
-    def _streams(self) -> Driver:
-        return self._parent._streams()
+    def _inside(self, op: Op[T]) -> Op[T]:
+        return self._namespace.run(op)

@@ -104,6 +104,11 @@ class Driver:
             raise request.error
         return request.again
 
+    def elsewhere(self, call: Call) -> None:
+        """Prefer another endpoint than the one that answered a call."""
+        self.channel.elsewhere(call, time.monotonic())
+        self._settle_all()
+
     # Sources.
 
     def attach(self, source: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from purecd import errors
 from purecd.aio.driver import Driver
 from purecd.core import exchange
-from purecd.core.op import Attach, Call, Detach, Effect, Next, Now, Op, RandomId, Refresh, Sleep
+from purecd.core.op import Attach, Call, Detach, Effect, Elsewhere, Next, Now, Op, RandomId, Refresh, Sleep
 from purecd.hooks import Hook, Observed
 from purecd.options import Retry
 
@@ -92,6 +92,9 @@ async def _perform(effect: Effect, drivers: Drivers, deadline: float | None) -> 
         call = effect.call
         driver = drivers._driver("calls", call.endpoint)
         return await driver.refresh(effect, deadline)
+    if isinstance(effect, Elsewhere):
+        drivers._driver("calls", effect.call.endpoint).elsewhere(effect.call)
+        return None
     if isinstance(effect, Next):
         return await _next(effect, drivers, deadline)
     if isinstance(effect, Attach):

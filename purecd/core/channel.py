@@ -198,6 +198,11 @@ class Channel(Logins):
         for call in [each for each in self._waiting if each.fail_fast]:
             self._end(call, no_endpoint(self.endpoints.last_error()))
 
+    def elsewhere(self, call: Call, now: float) -> None:
+        """An answer will not do: prefer another endpoint than the one that gave it."""
+        if call.link is not None:
+            self._turn_from(call.link, now)
+
     # Sources.
 
     def attach(self, source: Any, now: float) -> None:

@@ -133,6 +133,15 @@ class Refresh:
         self.waiter: Any = None
 
 
+class Elsewhere:
+    """Prefer another endpoint than the one that answered a call, where there is one."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+
 class Attach:
     """Begin a source: a watcher, a kept-alive lease or a streamed reply."""
 
@@ -179,7 +188,7 @@ class RandomId:
     __slots__ = ()
 
 
-Effect = Union[Call, Sleep, Refresh, Attach, Next, Detach, Now, RandomId]
+Effect = Union[Call, Sleep, Refresh, Elsewhere, Attach, Next, Detach, Now, RandomId]
 Op = Generator[Effect, Any, T]
 
 

@@ -27,7 +27,7 @@ from purecd.core.endpoints import Address
 from purecd.core.link import Link, LinkState
 from purecd.core.op import Call, Refresh
 from purecd.sync.lead import Lead, Waiter
-from purecd.sync.transport import CALM_BACKLOG, READ, WRITE, Poller, Transport
+from purecd.sync.transport import CALM_BACKLOG, READ, WRITE, Poller, Transport, text_of
 
 IDLE = 0.05
 """Seconds of silence after which a link is looked at before it gets a call: it may be closed."""
@@ -130,6 +130,10 @@ class Driver:
             self._changed()
         if call.link is not None and call.link.state is not LinkState.CLOSED:
             self._flush(call.link)
+
+    def elsewhere(self, call: Call) -> None:
+        """Prefer another endpoint than the one that answered a call."""
+        self._finish(call, self.channel.elsewhere, time.monotonic())
 
     # Sources.
 
@@ -369,7 +373,7 @@ class Driver:
         try:
             transport.dial(self._wake)
         except OSError as error:
-            self._lost(link, f"cannot connect: {_text(error)}", error)
+            self._lost(link, f"cannot connect: {text_of(error)}", error)
         with self._state:
             if link in self.channel.opening:
                 self.channel.opening.remove(link)
@@ -409,7 +413,7 @@ class Driver:
             elif data is not None:
                 self._lost(link, "connection closed by the peer", None)
         except OSError as error:
-            self._lost(link, f"connection lost: {_text(error)}", error)
+            self._lost(link, f"connection lost: {text_of(error)}", error)
         except BaseException:
             self._interrupted(link)
             raise
@@ -418,7 +422,7 @@ class Driver:
         try:
             connected = link.transport.finish_dial()
         except OSError as error:
-            self._lost(link, f"cannot connect: {_text(error)}", error)
+            self._lost(link, f"cannot connect: {text_of(error)}", error)
             return
         self._served.pop(link, None)
         self._stale = True
@@ -462,7 +466,7 @@ class Driver:
                     if not waiting and self._lead.taken():
                         self._wake()
         except OSError as error:
-            self._lost(link, f"connection lost: {_text(error)}", error)
+            self._lost(link, f"connection lost: {text_of(error)}", error)
         except BaseException:
             self._interrupted(link)
             raise
@@ -551,7 +555,7 @@ class Driver:
                 try:
                     transport.resolved()
                 except OSError as error:
-                    self._lost(link, f"cannot connect: {_text(error)}", error)
+                    self._lost(link, f"cannot connect: {text_of(error)}", error)
 
     # End.
 
@@ -594,7 +598,3 @@ class Driver:
         finally:
             self._leave(closer)
         self._tell_notes()
-
-
-def _text(error: OSError) -> str:
-    return error.strerror or str(error)

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from purecd import errors
 from purecd.core import exchange
-from purecd.core.op import Attach, Call, Detach, Effect, Next, Now, Op, RandomId, Refresh, Sleep
+from purecd.core.op import Attach, Call, Detach, Effect, Elsewhere, Next, Now, Op, RandomId, Refresh, Sleep
 from purecd.hooks import Hook, Observed
 from purecd.options import Retry
 from purecd.sync.driver import Driver
@@ -91,6 +91,9 @@ def _perform(effect: Effect, drivers: Drivers, deadline: float | None) -> Any:
         call = effect.call
         driver = drivers._driver("calls", call.endpoint)
         return driver.refresh(effect, deadline)
+    if isinstance(effect, Elsewhere):
+        drivers._driver("calls", effect.call.endpoint).elsewhere(effect.call)
+        return None
     if isinstance(effect, Next):
         return _next(effect, drivers, deadline)
     if isinstance(effect, Attach):

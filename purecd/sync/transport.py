@@ -162,6 +162,11 @@ def _literal(host: str, port: int) -> tuple[int, Any] | None:
     return found[0][0], found[0][4]
 
 
+def text_of(error: OSError) -> str:
+    """What went wrong, in the system's words."""
+    return error.strerror or str(error)
+
+
 def _reason(code: int) -> str:
     import os
 

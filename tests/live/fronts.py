@@ -20,7 +20,7 @@ import pytest
 
 import purecd
 from purecd import EtcdError
-from purecd.aio.commands import AsyncNamespaced
+from purecd.aio.commands import AsyncView
 from purecd.aio.groups import AsyncGroup
 from purecd.aio.leases import AsyncLease
 from purecd.options import Timeout
@@ -110,7 +110,7 @@ class Aio:
         value = self.run(call())
         if hasattr(value, "__aiter__"):
             return self.iterate(value)
-        return AioObject(self, value) if isinstance(value, (AsyncLease, AsyncNamespaced)) else value
+        return AioObject(self, value) if isinstance(value, (AsyncLease, AsyncView)) else value
 
     def iterate(self, items: AsyncIterator[Any]) -> Iterator[Any]:
         """The items of an asynchronous generator; closing it closes that one.

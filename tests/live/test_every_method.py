@@ -73,7 +73,17 @@ COMMANDS = {
     "maintenance.snapshot_chunks": (),
 }
 KEYWORDS = {"roles.grant_permission": {"allow": "read"}}
-WITHOUT_CALL = {"close", "namespace", "endpoints", "hooks", "from_env", "fail_fast", "max_send_size", "retry"}
+WITHOUT_CALL = {
+    "close",
+    "namespace",
+    "ordered",
+    "endpoints",
+    "hooks",
+    "from_env",
+    "fail_fast",
+    "max_send_size",
+    "retry",
+}
 GROUPS = ("leases", "auth", "users", "roles", "members", "maintenance")
 
 

@@ -15,7 +15,7 @@ from purecd.core import exchange, kv
 from purecd.core.channel import Channel
 from purecd.core.endpoints import parse_endpoint
 from purecd.core.link import Link, LinkState
-from purecd.core.op import Attach, Call, Detach, Next, Refresh, Sleep
+from purecd.core.op import Attach, Call, Detach, Elsewhere, Next, Refresh, Sleep
 from purecd.options import Options
 from purecd.pb import messages
 from tests.support.h2peer import H2Peer, Request
@@ -178,6 +178,9 @@ class Run:
             return True
         if isinstance(effect, Detach):
             channel.detach(effect.source, world.now)
+            return True
+        if isinstance(effect, Elsewhere):
+            channel.elsewhere(effect.call, world.now)
             return True
         assert isinstance(effect, Next), effect
         source = effect.source
