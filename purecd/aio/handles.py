@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from purecd.core import watch as operations
 from purecd.errors import EtcdError
@@ -15,6 +15,7 @@ from purecd.types import Event, WatchResponse
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from purecd.core.op import Op
     from purecd.core.watching import Watcher, WatchRequest
 
 
@@ -42,10 +43,14 @@ class AsyncWatch:
         """Begin the watch, unless that is done; ``async with`` and reading do it by themselves."""
         if self._watcher is None and not self._closed:
             try:
-                self._watcher = await self._owner._run(operations.open_watch(self._request), self._timeout)
+                watcher = await self._owner._run(operations.open_watch(self._request), self._timeout)
             except BaseException as error:
                 self._tell_end("failed", str(error) or type(error).__name__)
                 raise
+            if self._closed or self._watcher is not None:  # another task closed or opened it meanwhile
+                await self._owner._run(operations.close_watch(watcher), None)
+                return self
+            self._watcher = watcher
             self._told_end = False
             self._owner._tell_watch("opened", "")
         return self
@@ -81,7 +86,7 @@ class AsyncWatch:
             Compacted: events were compacted before they could be delivered.
         """
         while not self._events:
-            response = await self._next_response(timeout)
+            response = await self._read(operations.next_changes, timeout)
             if response is None:
                 return None
             self._events.extend(response.events)
@@ -94,19 +99,19 @@ class AsyncWatch:
             timeout: seconds to wait for each, None for no limit.
         """
         while True:
-            response = await self._next_response(timeout)
+            response = await self._read(operations.next_response, timeout)
             if response is None:
                 return
             yield response
 
-    async def _next_response(self, timeout: float | None) -> WatchResponse | None:
+    async def _read(
+        self, next_of: Callable[[Watcher, float | None], Op[WatchResponse | None]], timeout: float | None
+    ) -> WatchResponse | None:
         await self.open()
         if self._watcher is None:
             return None
         try:
-            response: WatchResponse | None = await self._owner._run(
-                operations.next_response(self._watcher, timeout), None
-            )
+            response: WatchResponse | None = await self._owner._run(next_of(self._watcher, timeout), None)
         except EtcdError as error:
             self._tell_end("failed", str(error))
             raise

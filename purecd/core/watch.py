@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from purecd.core.op import Attach, Detach, Next, Op
+from purecd.core.op import Attach, Detach, Next, Now, Op
 from purecd.core.watching import Watcher, WatchRequest
 from purecd.options import DEFAULT_TIMEOUT, Timeout
 from purecd.requests import Text, as_int, range_of
@@ -87,6 +87,17 @@ def next_response(watcher: Watcher, wait: float | None = None) -> Op[WatchRespon
     """
     response: WatchResponse | None = yield Next(watcher, wait)
     return response
+
+
+def next_changes(watcher: Watcher, wait: float | None = None) -> Op[WatchResponse | None]:
+    """The next response with events, like `next_response`; progress reports do not prolong the wait."""
+    until = None if wait is None else (yield Now()) + wait
+    left = wait
+    while True:
+        response: WatchResponse | None = yield Next(watcher, left)
+        if response is None or response.events:
+            return response
+        left = None if until is None else until - (yield Now())
 
 
 def close_watch(watcher: Watcher) -> Op[None]:

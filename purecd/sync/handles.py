@@ -15,6 +15,7 @@ from purecd.types import Event, WatchResponse
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from purecd.core.op import Op
     from purecd.core.watching import Watcher, WatchRequest
 
 
@@ -70,7 +71,7 @@ class Watch:
             Compacted: events were compacted before they could be delivered.
         """
         while not self._events:
-            response = self._next_response(timeout)
+            response = self._read(operations.next_changes(self._watcher, timeout))
             if response is None:
                 return None
             self._events.extend(response.events)
@@ -83,16 +84,14 @@ class Watch:
             timeout: seconds to wait for each, None for no limit.
         """
         while True:
-            response = self._next_response(timeout)
+            response = self._read(operations.next_response(self._watcher, timeout))
             if response is None:
                 return
             yield response
 
-    def _next_response(self, timeout: float | None) -> WatchResponse | None:
+    def _read(self, op: Op[WatchResponse | None]) -> WatchResponse | None:
         try:
-            response: WatchResponse | None = self._owner._run(
-                operations.next_response(self._watcher, timeout), None
-            )
+            response: WatchResponse | None = self._owner._run(op, None)
         except EtcdError as error:
             self._tell_end("failed", str(error))
             raise

@@ -7,7 +7,7 @@ import pytest
 
 from purecd import errors
 from purecd.core import watch
-from purecd.core.op import Attach, Detach, Next
+from purecd.core.op import Attach, Detach, Next, Now
 from purecd.core.watcher import Watcher, WatchRequest
 from purecd.types import Event, EventType, Header, KeyValue, WatchResponse
 
@@ -72,3 +72,19 @@ def test_what_is_wrong_with_a_request():
             watch.watch_request(**wrong)
     request = watch.watch_request("a", from_key=True, exclude=["delete", "put"])
     assert (request.range_end, request.filters, request.fragment) == (b"\0", (0, 1), True)
+
+
+@pytest.mark.parametrize("wait", [None, 5.0])
+def test_reports_of_progress_do_not_prolong_the_wait_for_changes(wait):
+    op = watch.next_changes(Watcher(WatchRequest(b"k")), wait)
+    asked, clock = [], iter([100.0, 102.0, 104.5])
+    effect = next(op)
+    for answer in (response(), response(), response(12)):
+        while type(effect) is Now:
+            effect = op.send(next(clock))
+        asked.append(effect.timeout)
+        try:
+            effect = op.send(answer)
+        except StopIteration as end:
+            assert end.value is answer
+    assert asked == ([None] * 3 if wait is None else [5.0, 3.0, 0.5])
