@@ -28,6 +28,24 @@ class _DefaultTimeout(float):
 
 DEFAULT_TIMEOUT: float = _DefaultTimeout("nan")
 
+
+def deadline_after(timeout: Timeout, now: float) -> float | None:
+    """When a timeout that begins now is over; None for no limit. What is over already may be asked for, too.
+
+    Raises:
+        TypeError, ValueError: it is no number of seconds.
+    """
+    if timeout is None:
+        return None
+    try:
+        deadline = now + timeout
+    except TypeError:
+        raise TypeError(f"timeout must be a number, not {type(timeout).__name__}") from None
+    if deadline != deadline:
+        raise ValueError("timeout must be a number of seconds, not nan")
+    return deadline
+
+
 MAX_SEND_SIZE = 2 * 1024 * 1024
 MAX_RECEIVE_SIZE = 2**31 - 1
 MIN_KEEPALIVE_TIME = 10.0
@@ -146,6 +164,9 @@ class Options:
     def __post_init__(self) -> None:
         _check_endpoints(self.endpoints)
         _check_credentials(self)
+        for name in ("require_tls_for_auth", "require_leader", "fail_fast"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
         for name in ("dial_timeout", "keepalive_timeout"):
             _seconds(name, getattr(self, name))
         for name in ("timeout", "auto_sync_interval", "keepalive_time"):

@@ -73,7 +73,8 @@ def as_lease_id(lease: LeaseId) -> int:
     return as_int("lease", number, -INT64_MAX - 1)
 
 
-def _check_flags(**flags: Any) -> None:
+def check_flags(**flags: Any) -> None:
+    """See to it that flags are True or False: what else is true or false is more likely a mistake."""
     for name, flag in flags.items():
         if flag is not True and flag is not False:
             raise TypeError(f"{name} must be True or False, not {flag!r}")
@@ -104,7 +105,7 @@ def range_of(
     """
     first = as_bytes("key", key)
     end = b"" if range_end is None else as_bytes("range_end", range_end)
-    _check_flags(prefix=prefix, from_key=from_key)
+    check_flags(prefix=prefix, from_key=from_key)
     if prefix + from_key + bool(end) > 1:
         raise ValueError("only one of range_end, prefix and from_key can be given")
     if prefix and first:
@@ -223,7 +224,7 @@ def _checked_get(
 ) -> tuple[Any, ...]:
     if sort_by is not None and sort_by not in SORT_TARGETS:
         raise ValueError(f"sort_by must be one of {', '.join(SORT_TARGETS)}, not {sort_by!r}")
-    _check_flags(descending=descending, serializable=serializable, keys_only=keys_only, count_only=count_only)
+    check_flags(descending=descending, serializable=serializable, keys_only=keys_only, count_only=count_only)
     return (
         as_int("limit", limit),
         as_int("revision", revision),
@@ -285,7 +286,7 @@ class Put(_Put):
         if details == _PLAIN_PUT:
             return tuple.__new__(cls, (key, value, *_PLAIN_PUT))
         lease = as_lease_id(lease)
-        _check_flags(prev_kv=prev_kv, ignore_value=ignore_value, ignore_lease=ignore_lease)
+        check_flags(prev_kv=prev_kv, ignore_value=ignore_value, ignore_lease=ignore_lease)
         if ignore_value and value:
             raise ValueError("a value cannot be given together with ignore_value")
         if ignore_lease and lease:
@@ -345,7 +346,7 @@ class Delete(_Delete):
         from_key: bool = False,
         prev_kv: bool = False,
     ) -> Delete:
-        _check_flags(prev_kv=prev_kv)
+        check_flags(prev_kv=prev_kv)
         return tuple.__new__(cls, (*range_of(key, range_end, prefix, from_key), prev_kv))
 
     @property

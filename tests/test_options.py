@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from purecd.options import DEFAULT_TIMEOUT, Options, Retry, Tls, as_endpoints
+from purecd.options import DEFAULT_TIMEOUT, Options, Retry, Tls, as_endpoints, deadline_after
 
 
 def options(**told: Any) -> Options:
@@ -53,6 +53,22 @@ def test_counts_are_whole_and_above_zero(name):
     for value in (0, -1):
         with pytest.raises(ValueError, match=name):
             options(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["require_tls_for_auth", "require_leader", "fail_fast"])
+def test_flags_are_true_or_false(name):
+    with pytest.raises(TypeError, match=name):
+        options(**{name: "false"})
+
+
+def test_when_a_timeout_is_over():
+    assert deadline_after(None, 100.0) is None
+    assert (deadline_after(2, 100.0), deadline_after(-1.5, 100.0)) == (102.0, 98.5)
+    for wrong in ("2", b"2", [2], object()):
+        with pytest.raises(TypeError, match="timeout must be a number, not"):
+            deadline_after(wrong, 100.0)
+    with pytest.raises(ValueError, match="nan"):
+        deadline_after(float("nan"), 100.0)
 
 
 @pytest.mark.parametrize("name", ["timeout", "keepalive_time", "auto_sync_interval"])

@@ -16,7 +16,7 @@ from purecd.core import membership
 from purecd.core.endpoints import Address
 from purecd.core.op import Op
 from purecd.front import Front, logger
-from purecd.options import DEFAULT_TIMEOUT, Timeout
+from purecd.options import DEFAULT_TIMEOUT, Timeout, deadline_after
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -90,12 +90,16 @@ class AsyncClient(Front, AsyncCommands):
         return self.endpoints
 
     async def check_versions(self, minimum: str, timeout: Timeout = DEFAULT_TIMEOUT) -> list[str]:
-        """Ask every endpoint for its version.
+        """Ask every endpoint for its version, one after the other.
+
+        Args:
+            minimum: the oldest that will do, ``major.minor``.
+            timeout: seconds for all of them.
 
         Raises:
-            OldCluster: one is older than `minimum`, ``major.minor``.
+            OldCluster: one is older than `minimum`.
         """
-        return [await self._run(membership.check_version(each, minimum), timeout) for each in self.endpoints]
+        return await self._run(membership.check_versions(self.endpoints, minimum), timeout)
 
     def _endpoints_changed(self, addresses: list[Address]) -> None:
         for name in ("calls", "streams"):
@@ -122,7 +126,7 @@ class AsyncClient(Front, AsyncCommands):
     async def _run(self, op: Op[T], timeout: Timeout) -> T:
         if timeout is DEFAULT_TIMEOUT:
             timeout = self._options.timeout
-        return await run(op, self, None if timeout is None else time.monotonic() + timeout)
+        return await run(op, self, deadline_after(timeout, time.monotonic()))
 
     def _streams(self) -> Driver:
         return self._driver("streams")

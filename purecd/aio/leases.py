@@ -12,7 +12,7 @@ from purecd import errors
 from purecd.admin_types import Done, LeaseKeepAliveReply, LeaseTimeToLiveReply
 from purecd.core import leases
 from purecd.core.keptlease import KeptLease, alive_until
-from purecd.options import DEFAULT_TIMEOUT, Timeout
+from purecd.options import DEFAULT_TIMEOUT, Timeout, deadline_after
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -109,7 +109,7 @@ class AsyncLease:
         Raises:
             LeaseLost: it was lost.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = deadline_after(timeout, time.monotonic())
         while not self._ended.is_set() and self._kept.error is None:
             if not self._keeping:
                 self.check()

@@ -13,7 +13,7 @@ from purecd.aio.driver import Driver
 from purecd.core import exchange
 from purecd.core.op import Attach, Call, Detach, Effect, Elsewhere, Next, Now, Op, RandomId, Refresh, Sleep
 from purecd.hooks import Hook, Observed
-from purecd.options import Retry
+from purecd.options import Retry, deadline_after
 
 T = TypeVar("T")
 
@@ -123,8 +123,8 @@ def _driver_of(source: Any, drivers: Drivers) -> Driver:
 async def _next(effect: Next, drivers: Drivers, deadline: float | None) -> Any:
     until = deadline
     if effect.timeout is not None:
-        own = time.monotonic() + effect.timeout
-        until = own if deadline is None else min(own, deadline)
+        own = deadline_after(effect.timeout, time.monotonic())
+        until = own if own is None or deadline is None else min(own, deadline)
     driver = _driver_of(effect.source, drivers)
     try:
         return await driver.next(effect.source, until)

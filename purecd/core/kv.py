@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from purecd.core import methods, retry
 from purecd.core.op import Op
 from purecd.options import DEFAULT_TIMEOUT, Timeout
-from purecd.requests import Compare, Delete, Get, LeaseId, Put, Text, Txn
+from purecd.requests import Compare, Delete, Get, LeaseId, Put, Text, Txn, check_flags
 from purecd.types import CompactReply, DeleteReply, GetReply, PutReply, TxnReply
 
 
@@ -199,4 +199,5 @@ def compact(revision: int, *, physical: bool = False, timeout: Timeout = DEFAULT
         raise TypeError(f"revision must be an int, not {type(revision).__name__}")
     if not 0 <= revision < 2**63:
         raise ValueError(f"revision {revision} is not from 0 to 2^63-1")
-    return retry.call(methods.COMPACT, (revision, bool(physical)))
+    check_flags(physical=physical)
+    return retry.call(methods.COMPACT, (revision, physical))

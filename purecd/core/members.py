@@ -20,6 +20,7 @@ from purecd.core.replies import as_member_id, header_of
 from purecd.core.retry import call
 from purecd.options import DEFAULT_TIMEOUT, Timeout
 from purecd.pb import messages
+from purecd.requests import check_flags
 
 
 def _peer_urls(urls: Iterable[str]) -> list[str]:
@@ -73,6 +74,7 @@ def list_all(*, serializable: bool = False, timeout: Timeout = DEFAULT_TIMEOUT) 
 
     Sends: Cluster/MemberList, repeatable.
     """
+    check_flags(serializable=serializable)
     return _members(methods.MEMBER_LIST, messages.MemberListRequest(linearizable=not serializable))
 
 
@@ -97,7 +99,8 @@ def add(
 
     Sends: Cluster/MemberAdd, again only when it was certainly not applied.
     """
-    request = messages.MemberAddRequest(peerURLs=_peer_urls(peer_urls), isLearner=bool(is_learner))
+    check_flags(is_learner=is_learner)
+    request = messages.MemberAddRequest(peerURLs=_peer_urls(peer_urls), isLearner=is_learner)
     reply = yield from call(methods.MEMBER_ADD, request)
     members = tuple(_member(each) for each in reply.members)
     return MemberAddReply(header_of(reply), _member(reply.member), members)

@@ -71,8 +71,20 @@ def check_version(endpoint: str, minimum: str, *, timeout: Timeout = DEFAULT_TIM
     return status.version
 
 
+def check_versions(endpoints: Sequence[str], minimum: str) -> Op[list[str]]:
+    """Do `check_version` for each endpoint, all within one timeout."""
+    version_of(minimum)  # before anything is sent
+    found = []
+    for each in endpoints:
+        version = yield from check_version(each, minimum)
+        found.append(version)
+    return found
+
+
 def version_of(text: str) -> tuple[int, int]:
     """Major and minor of a version such as ``3.5.16`` or ``v3.8.0-alpha.0``."""
+    if not isinstance(text, str):
+        raise TypeError(f"a version must be str, not {type(text).__name__}")
     parts = text.lstrip("v").split("-")[0].split(".")
     if len(parts) < 2 or not (parts[0].isdecimal() and parts[1].isdecimal()):
         raise ValueError(f"{text!r} is no version such as 3.5")

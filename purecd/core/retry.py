@@ -23,6 +23,7 @@ from purecd import errors
 from purecd.core.methods import AUTHENTICATE, Method, Policy
 from purecd.core.op import Call, Metadata, Op, Refresh, Sleep
 from purecd.errors import EtcdError, StatusCode
+from purecd.requests import check_flags
 
 MAX_REFRESHES = 3
 
@@ -57,6 +58,7 @@ def call(
 
     Sends: the RPC, and what the driver needs for a fresh token.
     """
+    check_flags(idempotent=idempotent)
     attempts = 0
     refreshes = 0
     ambiguous = False

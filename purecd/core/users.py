@@ -16,6 +16,7 @@ from purecd.core.replies import as_name, command, header_of
 from purecd.core.retry import call
 from purecd.options import DEFAULT_TIMEOUT, Timeout
 from purecd.pb import messages
+from purecd.requests import check_flags
 
 
 def _check_password(password: str) -> None:
@@ -44,13 +45,14 @@ def add(
     Sends: Auth/UserAdd, again only when it was certainly not applied.
     """
     as_name("name", name)
+    check_flags(no_password=no_password)
     if no_password and password is not None:
         raise ValueError("a user with no_password has no password")
     if not no_password:
         if password is None:
             raise ValueError("give a password, or no_password=True")
         _check_password(password)
-    options = messages.UserAddOptions(no_password=bool(no_password))
+    options = messages.UserAddOptions(no_password=no_password)
     request = messages.AuthUserAddRequest(name=name, password=password or "", options=options)
     return command(methods.USER_ADD, request)
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from purecd.core.op import Attach, Detach, Next, Now, Op
 from purecd.core.watching import Watcher, WatchRequest
-from purecd.options import DEFAULT_TIMEOUT, Timeout
-from purecd.requests import Text, as_int, range_of
+from purecd.options import DEFAULT_TIMEOUT, Timeout, deadline_after
+from purecd.requests import Text, as_int, check_flags, range_of
 from purecd.types import Event, WatchResponse
 
 FILTERS = {"put": 0, "delete": 1}
@@ -36,6 +36,9 @@ def watch_request(
         ValueError, TypeError: before anything is sent.
     """
     start, end = range_of(key, range_end, prefix, from_key)
+    check_flags(
+        prev_kv=prev_kv, progress_notify=progress_notify, fragment=fragment, require_leader=require_leader
+    )
     if isinstance(exclude, str) or not set(exclude) <= set(FILTERS):
         raise ValueError("exclude names kinds of events: 'put', 'delete'")
     if end and end != b"\0" and end <= start:
@@ -91,7 +94,7 @@ def next_response(watcher: Watcher, wait: float | None = None) -> Op[WatchRespon
 
 def next_changes(watcher: Watcher, wait: float | None = None) -> Op[WatchResponse | None]:
     """The next response with events, like `next_response`; progress reports do not prolong the wait."""
-    until = None if wait is None else (yield Now()) + wait
+    until = deadline_after(wait, (yield Now()))
     left = wait
     while True:
         response: WatchResponse | None = yield Next(watcher, left)

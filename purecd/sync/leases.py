@@ -13,7 +13,7 @@ from purecd import errors
 from purecd.admin_types import Done, LeaseKeepAliveReply, LeaseTimeToLiveReply
 from purecd.core import leases
 from purecd.core.keptlease import KeptLease, alive_until
-from purecd.options import DEFAULT_TIMEOUT, Timeout
+from purecd.options import DEFAULT_TIMEOUT, Timeout, deadline_after
 from purecd.sync.driver import Driver
 from purecd.sync.lead import Waiter
 
@@ -111,7 +111,7 @@ class Lease:
         Raises:
             LeaseLost: it was lost.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = deadline_after(timeout, time.monotonic())
         while not self._ended.is_set():
             if not self._keeping:
                 self.check()

@@ -121,7 +121,7 @@ def test_a_txn_that_only_reads_is_repeatable(success, failure, policy):
 
 @pytest.mark.parametrize(
     ("revision", "physical", "sent"),
-    [(0, False, (0, False)), (7, True, (7, True)), (2**63 - 1, 1, (2**63 - 1, True))],
+    [(0, False, (0, False)), (7, True, (7, True)), (2**63 - 1, True, (2**63 - 1, True))],
 )
 def test_compact(revision, physical, sent):
     call = call_of(kv.compact(revision, physical=physical))

@@ -5,7 +5,7 @@ import pytest
 
 from purecd import errors
 from purecd.core import methods
-from purecd.core.membership import check_version, member_endpoints, version_of
+from purecd.core.membership import check_version, check_versions, member_endpoints, version_of
 from purecd.options import MAX_ENDPOINTS
 from purecd.pb import messages
 from tests.core.steps import Stepper
@@ -101,3 +101,17 @@ def test_versions(text, version):
 def test_a_member_whose_version_says_nothing(text):
     with pytest.raises(errors.EtcdError, match="version"):
         check(text, "3.4")
+
+
+def test_one_timeout_for_the_versions_of_all_members():
+    world = Stepper(messages.StatusResponse(version="3.5.1"), messages.StatusResponse(version="3.6.0"))
+    assert world.run(check_versions(["http://a:1", "http://b:1"], "3.4")) == ["3.5.1", "3.6.0"]
+    assert [call.endpoint for call in world.calls] == ["http://a:1", "http://b:1"]
+
+
+@pytest.mark.parametrize(("minimum", "kind"), [("x", ValueError), (3.5, TypeError), (b"3.5", TypeError)])
+def test_a_minimum_that_is_no_version_is_found_before_anything_is_sent(minimum, kind):
+    world = Stepper()
+    with pytest.raises(kind, match="version"):
+        world.run(check_versions(["http://a:1"], minimum))
+    assert world.log == []

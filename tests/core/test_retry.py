@@ -94,6 +94,11 @@ def test_the_callers_word_repeats_it():
     assert type(fail(operation, lost(maybe_applied=True))) is Call
 
 
+def test_the_callers_word_is_true_or_false():
+    with pytest.raises(TypeError, match="idempotent"):
+        next(retry.call(methods.PUT, Put("a"), idempotent="no"))
+
+
 def test_an_idempotent_method_needs_no_word():
     operation = retry.call(methods.LEASE_GRANT, "request")
     next(operation)

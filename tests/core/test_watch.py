@@ -70,6 +70,10 @@ def test_what_is_wrong_with_a_request():
     ):
         with pytest.raises(ValueError, match="."):
             watch.watch_request(**wrong)
+    for flag in ("prev_kv", "progress_notify", "fragment", "require_leader"):
+        for wrong in (None, "yes", 2):
+            with pytest.raises(TypeError, match=flag):
+                watch.watch_request("a", **{flag: wrong})
     request = watch.watch_request("a", from_key=True, exclude=["delete", "put"])
     assert (request.range_end, request.filters, request.fragment) == (b"\0", (0, 1), True)
 
