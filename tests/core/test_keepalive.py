@@ -183,7 +183,7 @@ def test_a_stream_that_stays_silent_is_replaced_in_time_for_another_try():
     assert bench.sends() == [7]
     assert bench.closed == [silent]
     assert bench.stream is not silent
-    assert bench.stream.link == "link 1"
+    assert bench.stream.link == LINK_1
     bench.answer(7, 12, 8.1, silent)
     assert lease.alive_until == pytest.approx(12 * 0.99), "it speaks no more"
     bench.answer(7, 12, 8.2)
@@ -210,11 +210,11 @@ def test_without_a_connection_the_silent_stream_is_left_all_the_same():
     bench.fire()
     bench.fire()
     bench.sends()
-    bench.machine.link_draining("link 1", 7.0)
+    bench.machine.link_draining(LINK_1, 7.0)
     bench.fire()  # 8.0
     assert bench.sends() == []
     assert len(bench.closed) == 1
-    bench.machine.link_ready("link 2", 1, False, 8.5)
+    bench.machine.link_ready(LINK_2, 1, False, 8.5)
     assert bench.sends() == [7]
 
 
