@@ -224,8 +224,8 @@ class Driver:
 
     def _flush(self, link: Link) -> None:
         transport = link.transport
-        if transport is None or link.state is LinkState.CLOSED:
-            return
+        if transport is None or link.state is LinkState.CLOSED or transport.is_closing():
+            return  # what a closing transport took would be lost, and count as sent
         data = link.data_to_send()
         if data:
             link.data_written(len(data))

@@ -153,6 +153,18 @@ def test_a_lost_connection_reaches_every_waiting_call(server):
     assert server.paths.count("Put") == 4
 
 
+def test_what_is_called_before_the_loop_tells_of_a_lost_connection_goes_to_a_new_one(server):
+    async def main():
+        async with purecd.AsyncClient(server.endpoint) as client:
+            await client.get("k")
+            # As after a failed send: the transport takes bytes and drops them until the loop tells us.
+            client._drivers["calls"].channel.current.transport.abort()
+            await client.put("k")
+
+    asyncio.run(main())
+    assert server.connections == 2
+
+
 def test_another_loop_while_the_first_lives_is_refused(server):
     client = purecd.AsyncClient(server.endpoint)
     first = asyncio.new_event_loop()
