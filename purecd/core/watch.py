@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from purecd.core.op import Attach, Detach, Next, Now, Op
 from purecd.core.watching import Watcher, WatchRequest
+from purecd.errors import ClientClosed
 from purecd.options import DEFAULT_TIMEOUT, Timeout, deadline_after
 from purecd.requests import Text, as_int, check_flags, range_of
 from purecd.types import Event, WatchResponse
@@ -64,13 +65,15 @@ def open_watch(request: WatchRequest, timeout: Timeout = DEFAULT_TIMEOUT) -> Op[
     Raises:
         PermissionDenied: the user may not read all of the range.
         DeadlineExceeded: no endpoint took it in time.
+        ClientClosed: the client was closed before a server had the watch.
 
     Sends: Watch/Watch, again whenever the connection is lost.
     """
     watcher = Watcher(request)
     yield Attach(watcher)
     try:
-        yield Next(watcher)
+        if (yield Next(watcher)) is None:
+            raise ClientClosed("the client was closed before a server had the watch")
     except BaseException:
         yield Detach(watcher)
         raise

@@ -41,6 +41,15 @@ def test_a_watch_that_cannot_be_opened_is_taken_back():
         op.send(None)
 
 
+def test_a_watch_is_not_open_when_its_client_was_closed_first():
+    op = watch.open_watch(WatchRequest(b"k"))
+    op.send(next(op).source)
+    undo = op.send(None)  # it ended before any answer
+    assert type(undo) is Detach
+    with pytest.raises(errors.ClientClosed):
+        op.send(None)
+
+
 @pytest.mark.parametrize(
     ("inbox", "unread", "resume"),
     [
