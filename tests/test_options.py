@@ -64,7 +64,8 @@ def test_flags_are_true_or_false(name):
 def test_when_a_timeout_is_over():
     assert deadline_after(None, 100.0) is None
     assert (deadline_after(2, 100.0), deadline_after(-1.5, 100.0)) == (102.0, 98.5)
-    for wrong in ("2", b"2", [2], object()):
+    wrongs: list[Any] = ["2", b"2", [2], object()]
+    for wrong in wrongs:
         with pytest.raises(TypeError, match="timeout must be a number, not"):
             deadline_after(wrong, 100.0)
     with pytest.raises(ValueError, match="nan"):

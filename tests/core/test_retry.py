@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from purecd import errors
@@ -95,8 +97,9 @@ def test_the_callers_word_repeats_it():
 
 
 def test_the_callers_word_is_true_or_false():
+    wrong: Any = "no"
     with pytest.raises(TypeError, match="idempotent"):
-        next(retry.call(methods.PUT, Put("a"), idempotent="no"))
+        next(retry.call(methods.PUT, Put("a"), idempotent=wrong))
 
 
 def test_an_idempotent_method_needs_no_word():

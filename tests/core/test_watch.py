@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from purecd import errors
@@ -69,20 +71,22 @@ def test_a_new_watch_starts_at_what_was_not_read(inbox, unread, resume):
 
 
 def test_what_is_wrong_with_a_request():
-    for wrong in (
+    wrongs: list[dict[str, Any]] = [
         {"key": ""},
         {"key": "b", "range_end": "a"},
         {"key": "b", "range_end": "b"},
         {"key": "a", "exclude": "put"},
         {"key": "a", "exclude": ["get"]},
         {"key": "a", "start_revision": -1},
-    ):
+    ]
+    for wrong in wrongs:
         with pytest.raises(ValueError, match="."):
             watch.watch_request(**wrong)
     for flag in ("prev_kv", "progress_notify", "fragment", "require_leader"):
-        for wrong in (None, "yes", 2):
+        for value in (None, "yes", 2):
+            options: dict[str, Any] = {flag: value}
             with pytest.raises(TypeError, match=flag):
-                watch.watch_request("a", **{flag: wrong})
+                watch.watch_request("a", **options)
     request = watch.watch_request("a", from_key=True, exclude=["delete", "put"])
     assert (request.range_end, request.filters, request.fragment) == (b"\0", (0, 1), True)
 
