@@ -115,6 +115,7 @@ class AsyncWatch:
         except EtcdError as error:
             self._tell_end("failed", str(error))
             raise
+        self._watcher.taken = None
         if response is None:
             self._tell_end("closed", "")
         return response

@@ -105,6 +105,8 @@ class Watcher:
     Attributes:
         waiter: the driver's own.
         inbox: responses not taken yet, oldest first; events of one revision never split.
+        taken: the last one taken out, until the reader has it.
+        takes: how often one was taken out.
         error: why the watch ended, to be raised once the inbox is empty.
         closed: ended from this side.
         next_revision: where the watch continues; 0 until a watch from "now" is created.
@@ -133,6 +135,8 @@ class Watcher:
         "request",
         "state",
         "stream",
+        "taken",
+        "takes",
         "transients",
         "tries",
         "waiter",
@@ -145,6 +149,8 @@ class Watcher:
         self.request = request
         self.waiter: Any = None
         self.inbox: deque[WatchResponse] = deque()
+        self.taken: WatchResponse | None = None
+        self.takes = 0
         self.error: EtcdError | None = None
         self.closed = False
         self.next_revision = request.start_revision
@@ -170,10 +176,19 @@ class Watcher:
         """Take out the oldest response, None when there is none now."""
         if not self.inbox:
             return None
+        self.taken = self.inbox[0]  # first: a signal may cut this short anywhere
+        self.takes += 1
         response = self.inbox.popleft()
         self.buffered_events -= len(response.events) or 1
         self.buffered_bytes -= weigh(response.events)
         return response
+
+    def put_back(self) -> None:
+        """Undo the last `take`, also one that was cut short: the response did not reach the reader."""
+        if self.taken is not None and not (self.inbox and self.inbox[0] is self.taken):
+            self.inbox.appendleft(self.taken)
+        self.buffered_events = sum(len(each.events) or 1 for each in self.inbox)
+        self.buffered_bytes = sum(weigh(each.events) for each in self.inbox)
 
     def put(self, response: WatchResponse, weight: int) -> None:
         """Append a response; `weight` is that of its events."""

@@ -173,6 +173,11 @@ class Driver:
             if not self._wait(waiter, deadline):
                 raise TimeoutError("nothing arrived in time")
 
+    def put_back(self, source: Any) -> None:
+        """Undo the last taking from a source; the item did not reach its reader."""
+        with self._state:
+            source.put_back()
+
     def request_progress(self, require_leader: bool) -> None:
         """Ask for progress on the watchers of a kind."""
         with self._state:

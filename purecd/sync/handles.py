@@ -90,11 +90,19 @@ class Watch:
             yield response
 
     def _read(self, op: Op[WatchResponse | None]) -> WatchResponse | None:
+        takes = self._watcher.takes
         try:
             response: WatchResponse | None = self._owner._run(op, None)
+        except TimeoutError:
+            raise
         except EtcdError as error:
             self._tell_end("failed", str(error))
             raise
+        except BaseException:  # a signal's handler raised, perhaps when a response was on its way here
+            if self._watcher.takes != takes:
+                self._owner._streams().put_back(self._watcher)
+            raise
+        self._watcher.taken = None
         if response is None:
             self._tell_end("closed", "")
         return response
