@@ -193,13 +193,14 @@ class Carriers:
         messages = stream.messages
         while messages:
             try:
-                response = decode(messages.popleft())
+                response = decode(messages[0])
             except ValueError as error:
                 self._broken(owner, error, now)
                 return
             if not getattr(response, "canceled", False):
                 link.refreshes_in_a_row = 0  # the token is taken
             machine.stream_message(owner.stream, response, now)
+            messages.popleft()  # last: what a signal cut short is done again, not left out
             if owner.stream.carrier is not owner:
                 return
         if stream.status is not None:

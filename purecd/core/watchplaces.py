@@ -273,10 +273,10 @@ class WatchPlaces:
         if self._now < lane.resume_at:
             self._timers.set(lane, lane.resume_at)
             return
-        waiting, lane.waiting = lane.waiting, {}
-        for watcher in waiting:
+        for watcher in list(lane.waiting):
             stream = lane.room(self._link, self._generation, self._max_watchers) or self._open(lane)
             stream.add(watcher)
+            lane.waiting.pop(watcher, None)  # last: a signal that comes in between must not lose it
 
     def _open(self, lane: Lane) -> MuxStream:
         generations = {stream.generation for stream in lane.streams}
