@@ -164,6 +164,14 @@ class Carriers:
         for machine in self._machines:
             machine.link_lost(link, error, now)
 
+    def mend(self, now: float) -> None:
+        """A signal cut an input short: all streams are gone, and every source goes on anew."""
+        self._probes.clear()
+        self._held.clear()
+        self._leaving.clear()
+        for machine in self._machines:
+            machine.mend(now)
+
     def refreshed(self, link: Link, ok: bool, error: EtcdError | None, now: float) -> None:
         """A refresh on a link ended."""
         for machine in self._machines:

@@ -395,6 +395,16 @@ class Channel(Logins):
             self.carriers.handle_timer(now)
             self.settle(now)
 
+    def mend(self, now: float) -> None:
+        """A signal cut an input short: give up all connections, and begin anew with new ones."""
+        for link in list(self.links):
+            self._drop(link, errors.Unavailable("a signal interrupted its use"), now)
+            self.endpoints.succeeded(link.endpoint, now)  # it is not to blame
+        self.current = None
+        self.carriers.mend(now)
+        if self._wanted():
+            self._dial(now)
+
     def replace_endpoints(self, addresses: list[Address], now: float) -> None:
         """Use another list from now on; a link to a removed endpoint drains."""
         super().replace_endpoints(addresses, now)

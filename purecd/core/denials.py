@@ -160,6 +160,12 @@ class Denials:
         self._link = link
         self._generation = generation
 
+    def reset(self) -> None:
+        """Forget all cases; their watchers begin anew."""
+        self._cases.clear()
+        self.decisions.clear()
+        self.link_gone()
+
     def link_gone(self) -> None:
         """No token can be had and no read made on the link any more."""
         self._link = None

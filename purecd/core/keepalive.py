@@ -159,6 +159,10 @@ class KeepAlives:
             self._reopen_later(now)
         self._advance(now)
 
+    def mend(self, now: float) -> None:
+        """A signal cut an input short: begin anew with a stream of its own."""
+        self.link_lost(self._link, errors.Unavailable("a signal interrupted the client"), now)
+
     def refreshed(self, link: Any, generation: int, has_token: bool, now: float) -> None:
         """A connection has a newer token."""
         if link is self._link:

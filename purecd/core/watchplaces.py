@@ -103,6 +103,24 @@ class WatchPlaces:
             self._usable = False
             self._denials.link_gone()
 
+    def mend(self, now: float) -> None:
+        """A signal cut an input short: begin anew from what is certain, where each watcher is to go on."""
+        self._turn(now)
+        self._link = None
+        self._usable = False
+        self._actions.clear()
+        self._timers = Timers()
+        self._denials.reset()
+        for lane in self._lanes:
+            lane.streams.clear()
+            lane.waiting.clear()
+        for watcher in self._watchers:
+            watcher.stream = watcher.create = None
+            watcher.listed = False
+            self._list(watcher)
+            if watcher.state is not State.SUSPENDED:
+                self._wait(watcher)
+
     def auth_failed(self, error: EtcdError, now: float) -> None:
         """Nobody can log in with the client's credentials: watches that have no place end."""
         self._turn(now)

@@ -7,7 +7,8 @@
    first takes in what arrived in between.
 3. Sockets never block; only waiting for them does, and at most until the deadline.
 4. A signal's handler may raise anywhere in here (Ctrl-C does): whoever gives up waiting leaves the
-   lead and wakes another, and a connection whose use was cut short is given up.
+   lead and wakes another, and a connection whose use was cut short is given up. With watches or
+   leases on it the channel is mended: every source begins anew from where it was read to.
 5. `_state` guards the channel and is held for microseconds, never across I/O. `_write` is held
    while bytes leave, so that they leave in order; it is taken before `_state`.
 """
@@ -26,17 +27,8 @@ from purecd.core.channel import Channel
 from purecd.core.endpoints import Address
 from purecd.core.link import Link, LinkState
 from purecd.core.op import Call, Refresh
-from purecd.sync.lead import Lead, Waiter
+from purecd.sync.lead import IDLE, LOOK_AGAIN, TEND_EVERY, Lead, Tell, Waiter
 from purecd.sync.transport import CALM_BACKLOG, READ, WRITE, Poller, Transport, text_of
-
-IDLE = 0.05
-"""Seconds of silence after which a link is looked at before it gets a call: it may be closed."""
-LOOK_AGAIN = 1.0
-"""Seconds after which a follower looks whether anybody leads: a signal may have cut a hand-over short."""
-
-TEND_EVERY = 1.0
-"""Seconds between looks at a neighbour on which nobody waits. A member that shuts down waits 5 s for
-an answer on each connection, and its own keepalive PINGs want one, too."""
 
 
 class Driver:
@@ -48,12 +40,7 @@ class Driver:
         tend: called about once a second by a thread that waits here, no lock held.
     """
 
-    def __init__(
-        self,
-        channel: Channel,
-        tell: Callable[[str, str, str], None],
-        tend: Callable[[], None] | None = None,
-    ) -> None:
+    def __init__(self, channel: Channel, tell: Tell, tend: Callable[[], None] | None = None) -> None:
         self.channel = channel
         self._tend = tend
         self._tended_at = 0.0  # this belongs to the lead
@@ -66,6 +53,7 @@ class Driver:
         self._links: dict[int, Link] = {}
         self._served: dict[Link, int] = {}
         self._stale = True  # what is waited for, or sent, may have to change
+        self._busy = self._hurt = False  # the lead is at work; a signal cut that short
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
@@ -97,7 +85,7 @@ class Driver:
                     self._stale = True  # it may be sent at any moment by who leads, or led just now
                     if self._lead.taken():
                         self._wake()
-                if not self._wait(waiter, call.deadline):
+                if not self.serve(waiter, call.deadline):
                     self._finish(call, channel.expire, time.monotonic())
         except BaseException:
             self._leave(waiter)
@@ -117,7 +105,7 @@ class Driver:
         if not request.done:
             if link is not None and link.state is not LinkState.CLOSED:
                 self._flush(link)
-            if not self._wait(waiter, deadline):
+            if not self.serve(waiter, deadline):
                 raise exchange.out_of_time("no fresh token in time")
         if request.error is not None:
             raise request.error
@@ -139,17 +127,11 @@ class Driver:
 
     def attach(self, source: Any) -> None:
         """Begin a source."""
-        with self._state:
-            self.channel.attach(source, time.monotonic())
-            self._changed()
-        self._push()
+        self._change(self.channel.attach, source)
 
     def detach(self, source: Any) -> None:
         """End a source."""
-        with self._state:
-            self.channel.detach(source, time.monotonic())
-            self._changed()
-        self._push()
+        self._change(self.channel.detach, source)
 
     def next(self, source: Any, deadline: float | None) -> Any:
         """The next item of a source, None when it ended.
@@ -170,7 +152,7 @@ class Driver:
                     return None
                 source.waiter = waiter
             self._push()
-            if not self._wait(waiter, deadline):
+            if not self.serve(waiter, deadline):
                 raise TimeoutError("nothing arrived in time")
 
     def put_back(self, source: Any) -> None:
@@ -180,8 +162,12 @@ class Driver:
 
     def request_progress(self, require_leader: bool) -> None:
         """Ask for progress on the watchers of a kind."""
+        self._change(self.channel.request_progress, require_leader)
+
+    def _change(self, how: Callable[[Any, float], None], what: Any) -> None:
+        """Have the channel do something, and send what follows from it."""
         with self._state:
-            self.channel.request_progress(require_leader, time.monotonic())
+            how(what, time.monotonic())
             self._changed()
         self._push()
 
@@ -193,23 +179,15 @@ class Driver:
         if self.channel.opening and self._lead.taken():
             self._wake()
 
-    def serve(self, waiter: Waiter, deadline: float | None) -> bool:
-        """Wait, and serve all others meanwhile, until `waiter` is fired; False at the deadline."""
-        return self._wait(waiter, deadline)
-
     def nudge(self, waiter: Waiter) -> None:
         """Have a thread look again at what it waits for."""
         with self._state:
             waiter.fire()
-        if self._lead.taken():
-            self._wake()
+            self._changed()
 
     def replace_endpoints(self, addresses: list[Address]) -> None:
         """Use other endpoints from now on."""
-        with self._state:
-            self.channel.replace_endpoints(addresses, time.monotonic())
-            self._changed()
-        self._push()
+        self._change(self.channel.replace_endpoints, addresses)
         closer = Waiter()
         if self._lead.take(closer):
             try:
@@ -219,7 +197,8 @@ class Driver:
 
     # Waiting and leading.
 
-    def _wait(self, waiter: Waiter, deadline: float | None) -> bool:
+    def serve(self, waiter: Waiter, deadline: float | None) -> bool:
+        """Wait, and serve all others meanwhile, until `waiter` is fired; False at the deadline."""
         try:
             try:
                 while not waiter.fired:
@@ -232,6 +211,8 @@ class Driver:
                 return True
             except BaseException:
                 self._stale = True  # what a signal interrupted is done again
+                if self._busy and self._lead.take(waiter):
+                    self._hurt = True
                 raise
             finally:
                 self._leave(waiter)
@@ -277,6 +258,9 @@ class Driver:
         """Lead: wait on the sockets until `waiter` is fired or the deadline passes."""
         channel, links, clock = self.channel, self._links, time.monotonic
         while not waiter.fired:
+            self._busy = True
+            if self._hurt:
+                self._mend()
             while self._stale or channel.opening or channel.closing:
                 self._prepare()
             with self._state:
@@ -284,7 +268,10 @@ class Driver:
             until = deadline if timer is None or (deadline is not None and deadline < timer) else timer
             if self._tend is not None:
                 until = self._tend_until(until)
-            for fd in self._poller.wait(None if until is None else until - clock()):
+            self._busy = False
+            ready = self._poller.wait(None if until is None else until - clock())
+            self._busy = True
+            for fd in ready:
                 link = links.get(fd)
                 if link is None:
                     self._drain_wakes()
@@ -308,6 +295,14 @@ class Driver:
                 break
         if channel.closing:  # perhaps nobody leads for long after this
             self._open_and_close()
+
+    def _mend(self) -> None:
+        """A signal cut the work on the channel short, nobody knows where: begin anew."""
+        with self._state:
+            if self.channel.carriers.busy:  # calls are given up with their connection, and raised
+                self.channel.mend(time.monotonic())
+                self._announce()
+        self._hurt = False  # last: it may be cut short, too
 
     def _tend_until(self, until: float | None) -> float:
         """Look after the neighbour if it is time; until when to wait at most."""

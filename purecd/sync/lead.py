@@ -8,6 +8,17 @@ two lines leaves no doubt: whoever gives up waiting calls `leave`, whether it ha
 from __future__ import annotations
 
 import threading
+from typing import Callable
+
+Tell = Callable[[str, str, str], None]
+"""Takes what happened to a connection: event, endpoint, detail."""
+IDLE = 0.05
+"""Seconds of silence after which a link is looked at before it gets a call: it may be closed."""
+LOOK_AGAIN = 1.0
+"""Seconds after which a follower looks whether anybody leads: a signal may have cut a hand-over short."""
+TEND_EVERY = 1.0
+"""Seconds between looks at a neighbour on which nobody waits. A member that shuts down waits 5 s for
+an answer on each connection, and its own keepalive PINGs want one, too."""
 
 
 class Waiter:

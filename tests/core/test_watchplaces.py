@@ -485,3 +485,44 @@ def test_actions_come_in_an_order_that_can_be_carried_out():
     assert [type(each) for each in world.mux.take_actions()] == [OpenStream, Send]
     world.mux.close(world.now)
     assert [type(each) for each in world.mux.take_actions()] == [CloseStream]
+
+
+def test_after_a_signal_every_watch_goes_on_from_where_it_was_read_to():
+    """Whatever was cut short, a watcher needs no more than its resume point."""
+    world = World()
+    watchers = [world.watch(key=f"b/{number}") for number in range(4)]
+    world.run()
+    for number in range(4):
+        world.store.put(f"b/{number}")
+    world.run()
+    seen = [world.revisions(each) for each in watchers]
+    # As if inputs had stopped halfway: one forgotten by its stream, one listed twice, one in no list.
+    stream = watchers[0].stream
+    assert stream is not None
+    stream.active.pop(watchers[0].watch_id)
+    stream.queue[watchers[1]] = None
+    watchers[2].stream = None
+    world.mux.mend(world.now)
+    world.connect()
+    world.run()
+    for number in range(4):
+        world.store.put(f"b/{number}")
+    world.run()
+    assert [len(world.revisions(each)) for each in watchers] == [1, 1, 1, 1]
+    assert all(len(each) == 1 for each in seen)
+    assert world.mux.next_timer() is None
+
+
+def test_what_was_delivered_is_not_delivered_again_though_nothing_noted_it():
+    world = World()
+    watcher = world.watch()
+    world.run()
+    first = world.store.put("b/1")
+    world.run()
+    assert world.revisions(watcher) == [first]
+    watcher.floor = watcher.next_revision = first  # a signal came before `passed`
+    world.mux.mend(world.now)
+    world.connect()
+    second = world.store.put("b/1")
+    world.run()
+    assert world.revisions(watcher) == [second]

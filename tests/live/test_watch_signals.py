@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
+
 import pytest
 
 import purecd
@@ -36,3 +40,47 @@ def test_an_interrupted_machine_loses_no_event(monkeypatch, owner, name):
         with pytest.raises(KeyboardInterrupt):
             watch.next(timeout=10)
         assert [watch.next(timeout=10).value for _ in range(2)] == [b"1", b"2"]
+
+
+def test_a_storm_of_signals_costs_a_watch_no_event_and_repeats_none():
+    """About 1,400 interrupts a second, wherever the library happens to be."""
+
+    def interrupt(number, frame):
+        if "/purecd/" in frame.f_code.co_filename:
+            raise KeyboardInterrupt
+
+    written = []
+    until = time.monotonic() + 1.0
+
+    def write():
+        while time.monotonic() < until:
+            written.append(other.put("k", str(len(written))).header.revision)
+
+    with (
+        EtcdServer() as server,
+        purecd.Client(server.endpoint) as client,
+        purecd.Client(server.endpoint) as other,
+    ):
+        watch = client.watch("k")
+        seen = []
+        before = signal.signal(signal.SIGALRM, interrupt)
+        writer = threading.Thread(target=write)
+        writer.start()
+        interrupts = 0
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0007)
+            while time.monotonic() < until:
+                try:
+                    seen.append(watch.next(timeout=0.3).kv.mod_revision)
+                except KeyboardInterrupt:
+                    interrupts += 1
+                except TimeoutError:
+                    pass
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        writer.join()
+        while not seen or seen[-1] < written[-1]:
+            seen.append(watch.next(timeout=10).kv.mod_revision)
+        print(f"{interrupts} interrupts, {len(seen)} events")
+        assert seen == written
