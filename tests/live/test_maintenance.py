@@ -54,6 +54,8 @@ def test_hashes(front, start_cluster, etcd):
     client = front.client(cluster.endpoints)
     first = client.put("k", "1").header.revision
     last = client.put("k", "2").header.revision
+    for each in cluster.endpoints:
+        front.client(each).get("k")  # linearizable: the member has come as far
     hashes = [client.maintenance.hash_kv(revision=last, endpoint=each) for each in cluster.endpoints]
     assert len({(each.hash, each.compact_revision) for each in hashes}) == 1
     assert len({each.header.member_id for each in hashes}) == 3
