@@ -13,8 +13,7 @@
 
 VENV ?= .venv
 ARGS ?=
-# Most tests wait for a server most of the time, so there are more processes than cores.
-JOBS ?= 4
+JOBS ?= 2
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 pypy3; do \
 	$$p -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 9))' 2>/dev/null && echo $$p && break; done)
 

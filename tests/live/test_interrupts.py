@@ -24,7 +24,7 @@ client = purecd.Client(sys.argv[1])
 client.put("ctrl-c", "1")
 watch = client.watch("ctrl-c")
 def wait_get(): client.get("ctrl-c", timeout=30)
-def wait_put(): client.put("ctrl-c", "2", timeout=30)
+def wait_put(): client.put("elsewhere", "2", timeout=30)  # may be applied at any time after
 def wait_watch(): watch.next(timeout=30)
 def wait_open(): client.watch("other", timeout=30)
 def wait_behind():
@@ -55,7 +55,7 @@ async def main():
     watch = await client.watch("ctrl-c").open()
     def wait():
         if sys.argv[2] == "get": return client.get("ctrl-c", timeout=30)
-        if sys.argv[2] == "put": return client.put("ctrl-c", "2", timeout=30)
+        if sys.argv[2] == "put": return client.put("elsewhere", "2", timeout=30)
         return watch.next(timeout=30)
     print("waiting", flush=True)
     assert sys.stdin.readline()
