@@ -74,35 +74,35 @@ class Links:
 
     def _wanted(self) -> bool:
         """Whether somebody waits for a usable link."""
-        raise NotImplementedError
+        raise NotImplementedError  # `Logins` and `Channel` say how
 
     def _prepare(self, link: Link) -> None:
         """A link is about to be dialled."""
-        raise NotImplementedError
+        raise NotImplementedError  # `Logins` and `Channel` say how
 
     def _greet(self, link: Link, now: float) -> None:
         """HTTP/2 is up on a link: begin its greeting."""
-        raise NotImplementedError
+        raise NotImplementedError  # `Logins` and `Channel` say how
 
     def _collect(self, link: Link, now: float) -> None:
         """Hand on what the streams of a link received."""
-        raise NotImplementedError
+        raise NotImplementedError  # `Logins` and `Channel` say how
 
     def _pump(self, now: float) -> None:
         """The current link may take calls that wait."""
-        raise NotImplementedError
+        raise NotImplementedError  # `Logins` and `Channel` say how
 
     def _draining(self, link: Link, now: float) -> None:
         """A link takes no new streams."""
-        raise NotImplementedError
+        raise NotImplementedError  # `Logins` and `Channel` say how
 
     def _gone(self, link: Link, error: EtcdError, now: float) -> None:
         """A link is closed and its streams have ended."""
-        raise NotImplementedError
+        raise NotImplementedError  # `Logins` and `Channel` say how
 
     def _unreachable(self) -> None:
         """The latest attempt at every endpoint failed."""
-        raise NotImplementedError
+        raise NotImplementedError  # `Logins` and `Channel` say how
 
     # Dialling.
 
