@@ -325,8 +325,8 @@ client.close()
 
 def test_clients_of_loops_that_come_and_go(server, prefix):
     async def use(client):
-        await client.put(prefix, "v")
-        async with client.watch(prefix, start_revision=1) as watch:
+        written = (await client.put(prefix, "v")).header.revision
+        async with client.watch(prefix, start_revision=written) as watch:
             assert (await watch.next(5)).value == b"v"
         return client
 
@@ -347,8 +347,8 @@ client = purecd.AsyncClient(sys.argv[1])
 
 async def main():
     asyncio.get_running_loop().slow_callback_duration = 10  # of development mode
-    await client.put(sys.argv[2], "v")
-    async with client.watch(sys.argv[2], start_revision=1) as watch:
+    written = (await client.put(sys.argv[2], "v")).header.revision
+    async with client.watch(sys.argv[2], start_revision=written) as watch:
         assert (await watch.next(5)).value == b"v"
 
 asyncio.run(main())

@@ -534,8 +534,8 @@ def test_unix_socket(front, server, short_folder, prefix):
     path = short_folder / "etcd:0"
     with UnixDoor(path, server.client_port):
         client = front.client(f"unix://{path}")
-        client.put(prefix + "k", "v")
-        with client.watch(prefix, prefix=True, start_revision=1) as watch:
+        written = client.put(prefix + "k", "v").header.revision
+        with client.watch(prefix, prefix=True, start_revision=written) as watch:
             assert watch.next(5).value == b"v"
         client.close()
 
