@@ -7,6 +7,7 @@
 #   make test-matrix  unit tests: oldest and newest CPython, PyPy, lowest dependencies
 #   make etcds        fetch other etcd versions for the live tests
 #   make faults       long runs under faults
+#   make fuzz         coverage-guided fuzzing    (SECONDS=60 for each target, ARGS="connection lies")
 #   make bench        the benchmarks
 #
 # PYTHON=... chooses the interpreter of the virtual environment, VENV=... its place.
@@ -20,7 +21,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 FRESH = test -n "$(PYTHON)" || { echo "no Python >= 3.9 with the modules venv and ensurepip found" >&2; exit 1; }; \
 	"$(PYTHON)" tools/fresh_venv.py $(VENV)
 
-.PHONY: help demo test lint test-matrix etcds faults bench clean
+.PHONY: help demo test lint test-matrix etcds faults fuzz bench clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -56,6 +57,14 @@ etcds: $(VENV)/.run
 
 faults: $(VENV)/.test
 	@$(VENV)/bin/python -m pytest -m faults $(ARGS)
+
+$(VENV)/.fuzz: pyproject.toml tools/fresh_venv.py
+	@$(FRESH) --group fuzz
+	@touch $@
+
+SECONDS ?= 60
+fuzz: $(VENV)/.fuzz
+	@$(VENV)/bin/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 bench: $(VENV)/.test
 	@set -e; ran=; for script in benchmarks/*.py; do \

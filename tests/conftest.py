@@ -21,6 +21,7 @@ else:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-etcds", action="store_true", help="run every live test on every etcd present")
+    parser.addoption("--fuzz-examples", type=int, default=300, help="inputs for each fuzz target")
 
 
 def pytest_report_header() -> list[str]:

@@ -75,6 +75,9 @@ def parse_endpoint(text: str) -> Address:
     for prefix, tls in (("unixs:", True), ("unix:", None)):
         if text.startswith(prefix):
             return _unix(text, text[len(prefix) :], tls)
+    # urlsplit would drop some of these, and so lead to another host than the one written.
+    if any(char <= " " or char == "\x7f" for char in text):
+        raise ValueError(f"endpoint {_shown(text)!r}: spaces and control characters belong in no endpoint")
     if "://" not in text:
         return _tcp(text, text, None)
     scheme, _, rest = text.partition("://")

@@ -117,6 +117,10 @@ def test_unix_endpoints(text, path, authority, verify_name, tls):
         "unix:a\0b",
         "unix:" + "x" * 108,
         "bü" + "c" * 70 + ".example:1",
+        "http://ho\tst:2379",
+        "ho\0st:2379",
+        "https://host\x7f:2379",
+        "http://host:2379\n",
     ],
 )
 def test_what_is_no_endpoint_is_named(text):
