@@ -8,7 +8,8 @@
 #   make etcds        fetch other etcd versions for the live tests
 #   make faults       long runs under faults
 #   make fuzz         coverage-guided fuzzing    (SECONDS=60 for each target, ARGS="connection lies")
-#   make bench        the benchmarks
+#   make bench        the benchmarks          (ARGS=--quick: a short run)
+#   make bench-peers  install the clients that benchmarks compare with
 #
 # PYTHON=... chooses the interpreter of the virtual environment, VENV=... its place.
 
@@ -21,7 +22,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 FRESH = test -n "$(PYTHON)" || { echo "no Python >= 3.9 with the modules venv and ensurepip found" >&2; exit 1; }; \
 	"$(PYTHON)" tools/fresh_venv.py $(VENV)
 
-.PHONY: help demo test lint test-matrix etcds faults fuzz bench clean
+.PHONY: help demo test lint test-matrix etcds faults fuzz bench bench-peers clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -67,9 +68,10 @@ fuzz: $(VENV)/.fuzz
 	@$(VENV)/bin/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 bench: $(VENV)/.test
-	@set -e; ran=; for script in benchmarks/*.py; do \
-		[ -e "$$script" ] || continue; ran=1; echo "== $$script"; $(VENV)/bin/python "$$script" $(ARGS); done; \
-	[ -n "$$ran" ] || { echo "there are no benchmarks yet" >&2; exit 1; }
+	@$(VENV)/bin/python benchmarks/run_all.py $(ARGS)
+
+bench-peers: $(VENV)/.test
+	@$(VENV)/bin/python benchmarks/get_peers.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .cache/matrix dist

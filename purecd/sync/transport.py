@@ -18,7 +18,7 @@ READ, WRITE = 1, 2
 
 _PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EWOULDBLOCK))
 RECEIVE_SIZE = 64 * 1024
-"""Octets read at once. Python allocates them for each read; 256 KiB cost 20 us more by get_vs_socket.py."""
+"""Octets read at once. Python allocates them for each read; 256 KiB cost 20 us more by one_caller.py."""
 CALM_BACKLOG = 64 * 1024
 """Octets that may wait for the socket before a link is not read any more."""
 

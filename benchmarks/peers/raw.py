@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The limit: a blocking socket that sends bytes made beforehand and looks only for what ends a call.
+
+It answers etcd's PINGs, as it must for etcd to keep the connection, and opens both flow-control windows
+as far as they go at the start, so that it never has to think of them again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import ssl
+import struct
+import sys
+from collections import deque
+
+from serving import KEY, VALUE, Watching, arguments, serve
+
+from purecd.pb import codecs, messages
+from purecd.requests import Get, Put
+from purecd.wire import frames
+from purecd.wire.headers import RequestHeaders
+from purecd.wire.status import message_frame
+
+LARGEST = 2**31 - 1
+PING = b"\0\0\x08\x06\0\0\0\0\0"
+PONG = b"\0\0\x08\x06\x01\0\0\0\0"
+END = b"\x01\x05"  # type HEADERS, flags END_STREAM and END_HEADERS
+
+
+class RawConnection:
+    """One connection of HTTP/2 that knows its own bytes and nothing of etcd's."""
+
+    def __init__(self, host: str, port: int, tls: str = "", token: bytes = b"") -> None:
+        self.sock = socket.create_connection((host, port))
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:
+            context = ssl.create_default_context(cafile=tls)
+            context.set_alpn_protocols(["h2"])
+            self.sock = context.wrap_socket(self.sock, server_hostname=host)
+        scheme = "https" if tls else "http"
+        self._headers = RequestHeaders(
+            scheme, f"{host}:{port}", "purecd/0", ((b"client-api-version", b"3.8"),)
+        )
+        self._token = token
+        self._ids = itertools.count(1, 2)
+        self.sock.sendall(
+            frames.PREFACE
+            + frames.settings([(frames.INITIAL_WINDOW_SIZE, LARGEST)])
+            + frames.window_update(0, LARGEST - frames.DEFAULT_WINDOW)
+        )
+        self.sock.recv(65536)
+        self.sock.sendall(bytes.fromhex("000000040100000000"))  # SETTINGS ACK
+
+    def requests(self, path: bytes, message: bytes, count: int, flags: int = 1) -> list[tuple[bytes, bytes]]:
+        """For each call the bytes to send and those that end its answer.
+
+        Args:
+            flags: 1 ends the request with its message, 0 leaves the stream open.
+        """
+        block = self._headers.block(path, b"9999999u", self._token)
+        data = message_frame(message)
+        head = struct.pack(">HBBB", 0, len(block), 1, 4)
+        body = block + struct.pack(">HBBB", 0, len(data), 0, flags)
+        made = []
+        for _, stream_id in zip(range(count), self._ids):
+            number = struct.pack(">I", stream_id)
+            made.append((head + number + body + number + data, END + number))
+        return made
+
+    def one_by_one(self, requests: list[tuple[bytes, bytes]]) -> None:
+        """Send each and wait for its end."""
+        send, recv = self.sock.send, self.sock.recv
+        late = b""
+        for request, end in requests:
+            send(late + request)
+            late = b""
+            answer = recv(65536)
+            while end not in answer:
+                answer += recv(65536)
+            if PING in answer:
+                late = pongs(answer)
+
+    def pipelined(self, requests: list[tuple[bytes, bytes]], in_flight: int) -> None:
+        """Keep `in_flight` calls on their way. Their ends are counted, for they may come in any order."""
+        send, recv = self.sock.sendall, self.sock.recv
+        bytes_of = deque(request for request, _ in requests)
+        left = len(requests)
+        send(b"".join([bytes_of.popleft() for _ in range(min(in_flight, left))]))
+        rest = b""
+        while left:
+            answer = rest + recv(262144)
+            ended = answer.count(b"\x01\x05\0")
+            rest = answer[-8:] if b"\x01\x05\0" not in answer[-8:] else answer[-2:]
+            left -= ended
+            more = b"".join([bytes_of.popleft() for _ in range(min(ended, len(bytes_of)))])
+            if PING in answer:
+                more = pongs(answer) + more
+            if more:
+                send(more)
+
+    def stream(self, path: bytes, message: bytes) -> None:
+        """Open a stream that stays open."""
+        ((request, _),) = self.requests(path, message, 1, flags=0)
+        self.sock.sendall(request)
+
+
+def pongs(answer: bytes) -> bytes:
+    """Answers to all whole PINGs in `answer`."""
+    parts = answer.split(PING)[1:]
+    return b"".join([PONG + part[:8] for part in parts])
+
+
+def watched(connection: RawConnection, prefix: bytes):
+    """Watch a prefix; yields each value, found by its length prefix and nothing else."""
+    create = messages.WatchCreateRequest(key=prefix, range_end=prefix[:-1] + bytes((prefix[-1] + 1,)))
+    request = messages.WatchRequest(create_request=create)
+    connection.stream(b"/etcdserverpb.Watch/Watch", request.SerializeToString())
+    sock = connection.sock
+    sock.recv(65536)  # headers and `created` come in one go
+    marks = {20: b"\x2a\x140", 100: b"\x2a\x64v"}  # by size: field 5, its length, how values begin
+
+    def values():
+        rest = b""
+        while True:
+            data = rest + sock.recv(262144)
+            if PING in data:
+                sock.sendall(pongs(data))
+            size = 20 if marks[20] in data else 100
+            before, *found = data.split(marks[size])
+            if not found:
+                rest = before
+                continue
+            last = found[-1]
+            rest = marks[size] + found.pop() if len(last) < size - 1 else last[size - 1 :]
+            for value in found:
+                yield marks[size][2:] + value
+
+    return values()
+
+
+def main() -> None:
+    host, port, options = arguments()
+    connection = RawConnection(host, port, options.get("ca", ""), options.get("token", "").encode())
+    made: dict[str, list[tuple[bytes, bytes]]] = {}
+    bodies = {
+        "get": (b"/etcdserverpb.KV/Range", codecs.encode_range(Get(KEY))),
+        "put": (b"/etcdserverpb.KV/Put", codecs.encode_put(Put(KEY, VALUE))),
+    }
+
+    def prepare(work: str, count: int) -> None:
+        made[work] = connection.requests(*bodies[work], count)
+
+    def run(work: str):
+        def calls(count: int, tasks: int = 1) -> None:
+            requests = made.pop(work)
+            assert len(requests) == count
+            if tasks == 1:
+                connection.one_by_one(requests)
+            else:
+                connection.pipelined(requests, tasks)
+
+        return calls
+
+    watching = Watching(lambda prefix: watched(RawConnection(host, port), prefix))
+    serve({"prepare": prepare, "get": run("get"), "put": run("put"), **watching.works()})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
