@@ -7,17 +7,18 @@ installed already is kept; remove its folder to have it anew. Names given as arg
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from harness.peers import ENVIRONMENTS, HOME, PROGRAMS, ROOT, Environment, describe, write_state
+from harness.peers import ENVIRONMENTS, HOME, PROGRAMS, PYPYS, ROOT, Environment, describe, write_state
 
 
 def main() -> int:
-    wanted = sys.argv[1:] or [*(each.name for each in ENVIRONMENTS), "go"]
-    for environment in ENVIRONMENTS:
+    wanted = sys.argv[1:] or [*(each.name for each in (*ENVIRONMENTS, *PYPYS)), "go"]
+    for environment in (*ENVIRONMENTS, *PYPYS):
         if environment.name in wanted:
             note(environment.name, install(environment))
     if "go" in wanted:
@@ -41,14 +42,20 @@ def install(environment: Environment) -> dict[str, str]:
         if environment.name == "grpcio":
             generate_stubs(environment)
         return describe(environment)
-    except (subprocess.CalledProcessError, OSError) as error:
+    except (subprocess.CalledProcessError, OSError, LookupError) as error:
         text = (getattr(error, "stderr", "") or str(error)).strip().splitlines() or [str(error)]
         errors = [line for line in text if "error" in line.lower()] or text
         return {"missing": errors[-1][:300]}
 
 
 def interpreter(environment: Environment) -> str:
-    """The Python for an environment: one of those it prefers where there is one, else this one."""
+    """The Python for an environment: one of those it prefers where there is one, else this one.
+
+    Raises:
+        LookupError: it needs a PyPy that is not here.
+    """
+    if environment in PYPYS:
+        return find_pypy(environment)
     pyenv = shutil.which("pyenv")
     done = subprocess.run([pyenv, "root"], capture_output=True, text=True, check=False) if pyenv else None
     versions = Path(done.stdout.strip()) / "versions" if done else Path("/nowhere")
@@ -58,6 +65,21 @@ def interpreter(environment: Environment) -> str:
             if found and subprocess.run([found, "-Ic", ""], capture_output=True, check=False).returncode == 0:
                 return str(found)
     return sys.executable
+
+
+def find_pypy(environment: Environment) -> str:
+    """A PyPy of the version in the environment's name; PYPY may list more places, one `:` between."""
+    wanted = environment.name.removeprefix("pypy")
+    places = [*filter(None, os.environ.get("PYPY", "").split(":"))]
+    ask = "import sys; print('%d.%d' % sys.version_info[:2], sys.implementation.name)"
+    for name in (*places, *environment.pythons):
+        found = shutil.which(name)
+        if found is None:
+            continue
+        done = subprocess.run([found, "-Ic", ask], capture_output=True, text=True, check=False)
+        if done.stdout.split() == [wanted, "pypy"]:
+            return found
+    raise LookupError(f"there is no PyPy {wanted}; PYPY may name one")
 
 
 def generate_stubs(environment: Environment) -> None:

@@ -15,7 +15,18 @@ from harness import peers
 from harness.report import machine
 
 HERE = Path(__file__).resolve().parent
-QUESTIONS = ("one_caller", "in_flight", "threads", "watch")
+QUESTIONS = (
+    "one_caller",
+    "in_flight",
+    "threads",
+    "watch",
+    "ranges",
+    "snapshot",
+    "growth",
+    "startup",
+    "tls_auth",
+    "pure_protobuf",
+)
 
 
 def main() -> int:

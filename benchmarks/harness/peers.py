@@ -61,6 +61,27 @@ ENVIRONMENTS = (
 )
 
 
+PYPYS = (
+    Environment("pypy3.9", ("h2", "hpack", "protobuf"), "protobuf", ("pypy3.9", "pypy3")),
+    Environment("pypy3.11", ("h2", "hpack", "protobuf"), "protobuf", ("pypy3.11", "pypy3")),
+)
+
+
+def pypy(name: str) -> str:
+    """The interpreter of one of `PYPYS`.
+
+    Raises:
+        Failed: it is missing.
+    """
+    if reason := why_missing(name):
+        raise Failed(reason)
+    return str(HOME / name / "bin" / "python")
+
+
+class Failed(RuntimeError):
+    """A client cannot do what it was told; the text says why."""
+
+
 class Client(NamedTuple):
     """A client to measure.
 
@@ -80,6 +101,7 @@ PURECD = Client("purecd", "purecd_sync.py")
 PURECD_ASYNC = Client("purecd", "purecd_async.py")
 FEEDER = Client("feeder", "feeder.py")
 PURECD_CROWD = Client("purecd", "purecd_crowd.py")
+DECODER = Client("decoder", "decoder.py")
 GRPCIO = Client("grpcio", "grpcio_sync.py", "grpcio")
 GRPCIO_ASYNC = Client("grpc.aio", "grpcio_async.py", "grpcio")
 PYTHON_ETCD3 = Client("python-etcd3", "python_etcd3.py", "python-etcd3")

@@ -83,7 +83,14 @@ class Report:
         self.missing: dict[str, str] = {}
         self.notes: list[str] = []
 
-    def table(self, title: str, samples: Samples, figures: tuple[str, ...], base: str = "purecd") -> None:
+    def table(
+        self,
+        title: str,
+        samples: Samples,
+        figures: tuple[str, ...],
+        base: str = "purecd",
+        units: dict[str, str] | None = None,
+    ) -> None:
         """Keep medians, and ratios to `base` within rounds; print them."""
         rows = []
         for name, rounds in samples.items():
@@ -93,7 +100,7 @@ class Report:
                 row[f"{figure} ratio"] = ratio(samples, name, base, figure)
                 row[f"{figure} rounds"] = [round(sample[figure], 4) for sample in rounds]
             rows.append(row)
-        self.rows(title, rows, figures)
+        self.rows(title, rows, figures, units)
 
     def rows(
         self,

@@ -58,4 +58,5 @@ def ratio(samples: Samples, one: str, other: str, figure: str) -> float | None:
     if one not in samples or other not in samples:
         return None
     pairs = zip(samples[one], samples[other])
-    return statistics.median(a[figure] / b[figure] for a, b in pairs if b[figure])
+    ratios = [a[figure] / b[figure] for a, b in pairs if b[figure]]
+    return statistics.median(ratios) if ratios else None

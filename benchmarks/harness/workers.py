@@ -11,14 +11,12 @@ import sys
 from types import TracebackType
 from typing import Any
 
-from .peers import PROGRAMS, ROOT, Client, command
+from .peers import PROGRAMS, ROOT, Client, Failed, command
+
+__all__ = ["Answer", "Failed", "Team", "Worker"]
 
 Answer = dict[str, Any]
 PATIENCE = 300.0  # seconds for one answer
-
-
-class Failed(RuntimeError):
-    """A client could not do what it was told; the text is its own."""
 
 
 class Worker:

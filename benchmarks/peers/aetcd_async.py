@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 
 import aetcd
-from serving import KEY, VALUE, AsyncWatching, arguments, in_flight, serve
+from serving import KEY, VALUE, AsyncWatching, arguments, in_flight, ranges, serve
 
 
 async def connect() -> aetcd.Client:
@@ -29,6 +29,7 @@ def main() -> None:
         {
             "get": in_flight(loop, lambda: client.get(KEY)),
             "put": in_flight(loop, lambda: client.put(KEY, VALUE)),
+            "range": ranges(lambda prefix: len(list(loop.run_until_complete(client.get_prefix(prefix))))),
             **AsyncWatching(loop, values).works(),
         }
     )

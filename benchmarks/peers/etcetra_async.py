@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 
 from etcetra import EtcdClient, HostPortPair
-from serving import KEY, VALUE, arguments, in_flight, serve
+from serving import KEY, VALUE, arguments, in_flight, ranges, serve
 
 
 def main() -> None:
@@ -22,6 +22,7 @@ def main() -> None:
     serve(
         {
             "get": in_flight(loop, lambda: client.get(key)),
+            "range": ranges(lambda prefix: len(loop.run_until_complete(client.get_prefix(prefix.decode())))),
             "put": in_flight(loop, lambda: client.put(key, value)),
         }
     )

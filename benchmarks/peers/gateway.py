@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from etcd3gw import Etcd3Client
-from serving import KEY, VALUE, arguments, repeat, serve
+from serving import KEY, VALUE, arguments, ranges, repeat, serve
 
 
 def main() -> None:
@@ -13,6 +13,7 @@ def main() -> None:
     serve(
         {
             "get": repeat(lambda: client.get(KEY)),
+            "range": ranges(lambda prefix: len(client.get_prefix(prefix))),
             "put": repeat(lambda: client.put(KEY, VALUE)),
         }
     )

@@ -5,13 +5,21 @@ from __future__ import annotations
 
 import sys
 
-from serving import KEY, VALUE, Watching, repeat, serve
+from serving import KEY, VALUE, Watching, arguments, ranges, repeat, serve, snapshots
 
 import purecd
 
 
 def main() -> None:
-    client = purecd.Client(sys.argv[1])
+    _, _, options = arguments()
+    secured = {}
+    if options:
+        secured = {
+            "tls": purecd.Tls(ca_cert=options["ca"]),
+            "user": options["user"],
+            "password": options["password"],
+        }
+    client = purecd.Client(sys.argv[1], **secured)
 
     def values(prefix):
         watch = client.watch(prefix, prefix=True)
@@ -21,6 +29,8 @@ def main() -> None:
         {
             "get": repeat(lambda: client.get(KEY)),
             "put": repeat(lambda: client.put(KEY, VALUE)),
+            "range": ranges(lambda prefix: len(client.get(prefix, prefix=True).kvs)),
+            "snapshot": snapshots(lambda path: client.maintenance.snapshot(path)),
             **Watching(values).works(),
         }
     )

@@ -12,16 +12,21 @@ import socket
 import ssl
 import struct
 import sys
+import time
 from collections import deque
 
 from serving import KEY, VALUE, Watching, arguments, serve
 
+import purecd
+from purecd.core import methods
+from purecd.core.retry import call
 from purecd.pb import codecs, messages
 from purecd.requests import Get, Put
 from purecd.wire import frames
 from purecd.wire.headers import RequestHeaders
 from purecd.wire.status import message_frame
 
+READ = 1 << 18
 LARGEST = 2**31 - 1
 PING = b"\0\0\x08\x06\0\0\0\0\0"
 PONG = b"\0\0\x08\x06\x01\0\0\0\0"
@@ -43,6 +48,7 @@ class RawConnection:
             scheme, f"{host}:{port}", "purecd/0", ((b"client-api-version", b"3.8"),)
         )
         self._token = token
+        self.room = bytearray(1 << 20)
         self._ids = itertools.count(1, 2)
         self.sock.sendall(
             frames.PREFACE
@@ -99,6 +105,41 @@ class RawConnection:
             if more:
                 send(more)
 
+    def receive_all(self, request: bytes, end: bytes, keep: bool = True) -> int:
+        """Send a request and receive until its end, which is looked for in the last bytes of each read.
+
+        Args:
+            keep: put all into one buffer; else each read goes over the one before.
+
+        Returns:
+            How many bytes came.
+        """
+        sock, room, at, total = self.sock, self.room, 0, 0
+        sock.sendall(request)
+        while True:
+            if keep and len(room) - at < READ:
+                self.room = room + bytearray(len(room))  # only the first time
+                room = self.room
+            got = sock.recv_into(memoryview(room)[at : at + READ])
+            total += got
+            last = room[at : at + got] if got < 200 else room[at + got - 200 : at + got]
+            if PING in last:
+                sock.sendall(pongs(bytes(last)))
+            if keep:
+                at += got
+            if end in last:
+                return total
+
+    def message(self, size: int) -> bytes:
+        """The message in the DATA frames that `receive_all` kept."""
+        data, at, parts = bytes(self.room[:size]), 0, []
+        while at < size:
+            length = int.from_bytes(data[at : at + 3], "big")
+            if data[at + 3] == 0:
+                parts.append(data[at + 9 : at + 9 + length])
+            at += 9 + length
+        return b"".join(parts)[5:]
+
     def stream(self, path: bytes, message: bytes) -> None:
         """Open a stream that stays open."""
         ((request, _),) = self.requests(path, message, 1, flags=0)
@@ -139,9 +180,20 @@ def watched(connection: RawConnection, prefix: bytes):
     return values()
 
 
+def login(endpoint: str, options: dict[str, str]) -> bytes:
+    """A token, by way of a real client."""
+    with purecd.Client(endpoint, tls=purecd.Tls(ca_cert=options["ca"])) as client:
+        request = messages.AuthenticateRequest(name=options["user"], password=options["password"])
+        reply = client._run(call(methods.AUTHENTICATE, request), 5.0)
+        return str(reply.token).encode()
+
+
 def main() -> None:
     host, port, options = arguments()
-    connection = RawConnection(host, port, options.get("ca", ""), options.get("token", "").encode())
+    token = b""
+    if options:
+        token = login(sys.argv[1], options)
+    connection = RawConnection(host, port, options.get("ca", ""), token)
     made: dict[str, list[tuple[bytes, bytes]]] = {}
     bodies = {
         "get": (b"/etcdserverpb.KV/Range", codecs.encode_range(Get(KEY))),
@@ -162,8 +214,34 @@ def main() -> None:
 
         return calls
 
+    def fetch(count: int, keys: int, prefix: str = "range/") -> dict[str, float]:
+        path, message = b"/etcdserverpb.KV/Range", codecs.encode_range(Get(prefix, prefix=True))
+        requests = connection.requests(path, message, count)
+        parse = messages.RangeResponse.FromString
+        wall, cpu = time.perf_counter(), time.process_time()
+        for request, end in requests:
+            size = connection.receive_all(request, end)
+            if not whole:
+                whole.append(connection.message(size))
+            assert len(parse(whole[0]).kvs) == keys
+        return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+
+    def read_snapshot(count: int = 1, path: str = "") -> dict[str, float]:
+        ((request, end),) = connection.requests(b"/etcdserverpb.Maintenance/Snapshot", b"", 1)
+        return {"bytes": connection.receive_all(request, end, keep=False), "grown": 0}
+
+    whole: list[bytes] = []
     watching = Watching(lambda prefix: watched(RawConnection(host, port), prefix))
-    serve({"prepare": prepare, "get": run("get"), "put": run("put"), **watching.works()})
+    serve(
+        {
+            "prepare": prepare,
+            "range": fetch,
+            "snapshot": read_snapshot,
+            "get": run("get"),
+            "put": run("put"),
+            **watching.works(),
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 
 from etcd_client import Client
-from serving import KEY, VALUE, AsyncWatching, arguments, in_flight, serve
+from serving import KEY, VALUE, AsyncWatching, arguments, in_flight, ranges, serve
 
 
 def main() -> None:
@@ -18,6 +18,9 @@ def main() -> None:
         return await Client([f"http://{host}:{port}"]).connect().__aenter__()
 
     client = loop.run_until_complete(connect())
+
+    async def read(prefix):
+        return await client.get_prefix(prefix)
 
     async def values(prefix):
         watch = client.watch_prefix(prefix)
@@ -36,6 +39,7 @@ def main() -> None:
         {
             "get": in_flight(loop, lambda: client.get(KEY)),
             "put": in_flight(loop, lambda: client.put(KEY, VALUE)),
+            "range": ranges(lambda prefix: len(loop.run_until_complete(read(prefix)))),
             **AsyncWatching(loop, values).works(),
         }
     )

@@ -177,6 +177,40 @@ class AsyncWatching:
         return {"watch": self.open, "events": self.read}
 
 
+def ranges(read):
+    """A work that reads a whole prefix: `read` returns how many keys it got."""
+
+    def work(count, keys, prefix="range/"):
+        for _ in range(count):
+            found = read(prefix.encode())
+            assert found == keys, f"{found} keys instead of {keys}"
+
+    return work
+
+
+def peak_memory():
+    """The most memory this process ever used, bytes."""
+    with open("/proc/self/status") as file:  # getrusage also counts what forked it
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) * 1024
+
+
+def snapshots(save):
+    """A work that writes a snapshot: `save` is called with the path.
+
+    It tells by how much the peak of memory has grown since before the first snapshot.
+    """
+    before = []
+
+    def work(path, count=1):
+        before.append(peak_memory())
+        save(path)
+        size = os.path.getsize(path)
+        os.unlink(path)
+        return {"bytes": size, "grown": peak_memory() - before[0]}
+
+    return work
+
+
 def arguments():
     """Host and port of etcd, and the options given as ``name=value``."""
     host, port = sys.argv[1].rpartition("/")[2].split(":")

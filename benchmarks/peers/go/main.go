@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"sort"
 	"strconv"
@@ -27,6 +28,8 @@ type command struct {
 	Threads int
 	Prefix  string
 	Stamped bool
+	Keys    int
+	Path    string
 }
 
 type answer struct {
@@ -34,6 +37,8 @@ type answer struct {
 	Wall    float64 `json:"wall"`
 	CPU     float64 `json:"cpu"`
 	Latency float64 `json:"latency,omitempty"`
+	Bytes   int64   `json:"bytes,omitempty"`
+	Grown   int64   `json:"grown"`
 	Error   string  `json:"error,omitempty"`
 }
 
@@ -106,6 +111,50 @@ func readEvents(watch clientv3.WatchChan, count int, stamped bool) (float64, err
 	return float64(ages[len(ages)/2]) / 1e9, nil
 }
 
+func readRange(ctx context.Context, client *clientv3.Client, keys int) error {
+	reply, err := client.Get(ctx, "range/", clientv3.WithPrefix())
+	if err == nil && len(reply.Kvs) != keys {
+		err = fmt.Errorf("%d keys instead of %d", len(reply.Kvs), keys)
+	}
+	return err
+}
+
+func peakMemory() int64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		panic(err)
+	}
+	for _, line := range strings.Split(string(status), "\n") {
+		if words := strings.Fields(line); len(words) > 1 && words[0] == "VmHWM:" {
+			kilobytes, err := strconv.ParseInt(words[1], 10, 64)
+			if err != nil {
+				panic(err)
+			}
+			return kilobytes * 1024
+		}
+	}
+	panic("no VmHWM")
+}
+
+func saveSnapshot(ctx context.Context, client *clientv3.Client, path string) (int64, error) {
+	file, err := os.Create(path)
+	if err != nil {
+		return 0, err
+	}
+	defer os.Remove(path)
+	defer file.Close()
+	source, err := client.Snapshot(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer source.Close()
+	size, err := io.Copy(file, source)
+	if err != nil {
+		return 0, err
+	}
+	return size, file.Sync()
+}
+
 func main() {
 	client, err := clientv3.New(clientv3.Config{Endpoints: os.Args[1:2], DialTimeout: 5 * time.Second})
 	if err != nil {
@@ -115,8 +164,9 @@ func main() {
 	get := func() error { _, err := client.Get(ctx, key); return err }
 	put := func() error { _, err := client.Put(ctx, key, value); return err }
 	var watch clientv3.WatchChan
+	var before int64
 	out := json.NewEncoder(os.Stdout)
-	if err := out.Encode(map[string][]string{"ready": {"events", "get", "put", "watch"}}); err != nil {
+	if err := out.Encode(map[string][]string{"ready": {"events", "get", "put", "range", "snapshot", "watch"}}); err != nil {
 		panic(err)
 	}
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
@@ -136,6 +186,14 @@ func main() {
 			<-watch
 		case "events":
 			said.Latency, err = readEvents(watch, told.Count, told.Stamped)
+		case "range":
+			err = spread(told.Count, 1, func() error { return readRange(ctx, client, told.Keys) })
+		case "snapshot":
+			if before == 0 {
+				before = peakMemory()
+			}
+			said.Bytes, err = saveSnapshot(ctx, client, told.Path)
+			said.Count, said.Grown = 1, peakMemory()-before
 		default:
 			err = fmt.Errorf("this client cannot do that")
 		}
