@@ -5,8 +5,9 @@
    stream, they wait in line until their deadline.
 2. Every call ends exactly once: `done` with a message or an error. An error says whether the
    request may have been applied; it may as soon as nothing keeps its last byte back.
-3. No leader, a learner's refusal, requests that time out in the cluster and calls that get no
-   answer make the channel look for another endpoint; in silence the link is also tested.
+3. No leader, a learner's refusal, requests that time out in the cluster and 0.5 s in which calls
+   time out and none is answered make the channel look for another endpoint; in silence the link is
+   also tested.
 4. Whatever ended or got something to read is in `ready` once; the driver takes it from there
    and wakes who waits for it.
 
@@ -142,7 +143,7 @@ class Channel(Logins):
         if link.last_received <= sent_at:
             link.probe(now)
             self._dial(now)
-        if now - sent_at >= DEMOTE_AFTER:
+        if link.stalled(sent_at, now) >= DEMOTE_AFTER:
             self._turn_from(link, now)
 
     def abandon(self, call: Call, now: float) -> None:
@@ -297,6 +298,7 @@ class Channel(Logins):
             call.message = messages[0]
             call.done = True
             link.refreshes_in_a_row = 0
+            link.stalled_since = None
             self.ready.append(call)
             return
         self._done(call, self._failure(call, stream, link, now))
@@ -308,6 +310,7 @@ class Channel(Logins):
             source.inbox.extend(stream.messages)
             stream.messages.clear()
             link.refreshes_in_a_row = 0
+            link.stalled_since = None
         if stream.status is None:
             self.ready.append(source)
         else:
@@ -323,8 +326,13 @@ class Channel(Logins):
             late = expired(call, None)
             late.maybe_applied, late.method = error.maybe_applied, error.method
             error = late
-        # A deadline that was short says nothing about the member that reports it.
-        if not isinstance(error, errors.DeadlineExceeded) or now - call.sent_at >= DEMOTE_AFTER:
+        if isinstance(error, errors.DeadlineExceeded):
+            # One that was short says nothing about the member that reports it, but many in a row do.
+            if link.stalled(call.sent_at, now) >= DEMOTE_AFTER:
+                self.judge(link, error, now)
+        else:
+            if stream.status.source == "trailers":
+                link.stalled_since = None
             self.judge(link, error, now)
         return error
 

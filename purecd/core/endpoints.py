@@ -26,7 +26,7 @@ WAIT_FACTOR = 1.6
 MAX_WAIT = 1.0
 FAILURES_AFTER_ANSWER = 3
 WAIT_JITTER = 0.2
-DEMOTED_FOR = 10.0
+DEMOTED_FOR = 3.0  # seconds; members are often taken out of service one after the other
 
 
 class Random(Protocol):

@@ -71,6 +71,8 @@ class Link:
         heard: something arrived from the peer, be it nonsense.
         suspect: silent when it should not be; takes no new calls until something arrives.
         avoided: answers badly; takes no new calls while another link may be had.
+        stalled_since: when the first call was sent of those that timed out since the last answer to
+            any, monotonic seconds; None when none did.
         token: what ``token`` metadata carries, b"" for none.
         generation: counts the tokens of this link.
         login: the greeting or refresh under way.
@@ -118,6 +120,7 @@ class Link:
         self.last_ping_at = float("-inf")
         self.suspect = False
         self.avoided = False
+        self.stalled_since: float | None = None
         self._options = options
 
     def __repr__(self) -> str:
@@ -218,6 +221,16 @@ class Link:
         self.suspect = True
         if self.ping_sent_at is None and now - self.last_ping_at >= MIN_PING_GAP:
             self._ping(now, min(PROBE_TIMEOUT, self.keepalive_timeout))
+
+    def stalled(self, sent_at: float, now: float) -> float:
+        """A call timed out: for how long calls have done so without any answer between, seconds.
+
+        Args:
+            sent_at: when that call was sent, monotonic seconds.
+        """
+        if self.stalled_since is None or self.stalled_since > sent_at:
+            self.stalled_since = sent_at
+        return now - self.stalled_since
 
     def _ping(self, now: float, timeout: float) -> None:
         self.conn.ping(_PING)

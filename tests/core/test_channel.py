@@ -163,6 +163,41 @@ def test_a_late_answer_of_the_server_about_a_short_deadline_accuses_nobody():
     assert len(world.dialled) == 1
 
 
+@pytest.mark.parametrize("seen_by", ["client", "reset", "status"])
+def test_a_member_that_answers_no_call_is_left_however_short_the_timeouts(seen_by):
+    # A member that defragments answers PINGs and nothing else.
+    world = used("a:1", "b:1")
+    if seen_by == "status":
+        world.members["a:1"].answers["Put"] = refusal(4, "context deadline exceeded")
+    else:
+        world.members["a:1"].silent.add("Put")
+    outcomes = []
+    for _ in range(10):
+        run = world.run(kv.put("k", "v"), timeout=0.1)
+        if seen_by == "reset" and not run.done:
+            world.now += 0.1
+            world.peer("a:1").reset(world.requests("Put", "a:1")[-1], CANCEL)
+            world.settle()
+        else:
+            world.advance(0.1)
+        outcomes.append(run.error is None)
+    # Where the client itself saw nothing for one timeout it looks elsewhere at once.
+    assert outcomes.index(True) <= 6
+    assert all(outcomes[6:])
+    assert world.current().name == "b:1"
+
+
+def test_a_member_that_answers_some_calls_is_not_left_for_short_timeouts():
+    world = used("a:1", "b:1")
+    world.members["a:1"].silent.add("Put")
+    for _ in range(10):
+        run = world.run(kv.put("k", "v"), timeout=0.1)
+        world.do(kv.get("k"))
+        world.advance(0.1)
+        assert run.error is not None
+    assert world.current().name == "a:1"
+
+
 # Closing.
 
 
