@@ -45,6 +45,9 @@ class Front:
         tls: certificates and checks; without it ``https://`` trusts the system's authorities.
         require_tls_for_auth: refuse to send credentials over plain TCP to another machine.
         max_send_size, max_receive_size: limits of one message, bytes.
+        health_check: have members tell by ``grpc.health.v1`` whether they serve, and turn from one that does
+            not; etcd says so of itself while it defragments, if started with
+            ``--feature-gates=StopGRPCServiceOnDefrag=true``. Costs one stream on each connection.
         fail_fast: raise as soon as every endpoint failed once, instead of trying until the deadline.
         retry: how often and how quickly requests are sent again where that is safe.
         watch_buffer_events, watch_buffer_bytes: how much one watch may hold unread.
@@ -70,6 +73,7 @@ class Front:
         max_send_size: int = MAX_SEND_SIZE,
         max_receive_size: int = MAX_RECEIVE_SIZE,
         fail_fast: bool = False,
+        health_check: bool = False,
         retry: Retry = DEFAULT_RETRY,
         watch_buffer_events: int = 10_000,
         watch_buffer_bytes: int = 64 * 1024 * 1024,
@@ -92,6 +96,7 @@ class Front:
             max_send_size=max_send_size,
             max_receive_size=max_receive_size,
             fail_fast=fail_fast,
+            health_check=health_check,
             retry=retry,
             watch_buffer_events=watch_buffer_events,
             watch_buffer_bytes=watch_buffer_bytes,

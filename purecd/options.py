@@ -157,6 +157,7 @@ class Options:
     fail_fast: bool = False
     auto_sync_interval: float | None = None
     min_server_version: str | None = None
+    health_check: bool = False
     retry: Retry = Retry()
     watch_buffer_events: int = 10_000
     watch_buffer_bytes: int = 64 * 1024 * 1024
@@ -164,7 +165,7 @@ class Options:
     def __post_init__(self) -> None:
         _check_endpoints(self.endpoints)
         _check_credentials(self)
-        for name in ("require_tls_for_auth", "require_leader", "fail_fast"):
+        for name in ("require_tls_for_auth", "require_leader", "fail_fast", "health_check"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
         for name in ("dial_timeout", "keepalive_timeout"):

@@ -29,6 +29,7 @@ TOLD: dict[str, Any] = {
     "max_send_size": 1000,
     "max_receive_size": 2000,
     "fail_fast": True,
+    "health_check": True,
     "retry": Retry(max_attempts=2),
     "watch_buffer_events": 10,
     "watch_buffer_bytes": 100,

@@ -55,7 +55,7 @@ def test_counts_are_whole_and_above_zero(name):
             options(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["require_tls_for_auth", "require_leader", "fail_fast"])
+@pytest.mark.parametrize("name", ["require_tls_for_auth", "require_leader", "fail_fast", "health_check"])
 def test_flags_are_true_or_false(name):
     with pytest.raises(TypeError, match=name):
         options(**{name: "false"})

@@ -22,9 +22,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from purecd import errors
+from purecd.core import health
 from purecd.core.carriers import Carriers
 from purecd.core.endpoints import Address, Random
 from purecd.core.failures import call_failed, closed_during, expired, no_endpoint, own_copy
+from purecd.core.health import NOT_SERVING, SERVING, HealthWatch
 from purecd.core.link import Link, LinkState
 from purecd.core.logins import Logins
 from purecd.core.op import Call
@@ -289,6 +291,8 @@ class Channel(Logins):
             elif type(owner) is Greeting:
                 if stream.status is not None and owner is link.login:  # type: ignore[attr-defined]
                     self._greeted(owner, stream, link, now)
+            elif type(owner) is HealthWatch:
+                self._health_told(owner, link, now)
             else:
                 self.carriers.active(owner, stream, link, now)
 
@@ -345,11 +349,22 @@ class Channel(Logins):
         elif isinstance(error, _UNHEALTHY):
             self._turn_from(link, now)
 
+    def _health_told(self, watch: HealthWatch, link: Link, now: float) -> None:
+        state = watch.take()
+        if link.health is not watch:
+            return
+        if state == NOT_SERVING:
+            self._turn_from(link, now, "says that it does not serve")
+        elif state == SERVING and link.avoided:
+            self._take_back(link, now)
+
     # What happens to links.
 
     def _serving(self, link: Link, now: float) -> None:
         self.carriers.link_ready(link, now)
         self._pump(now)
+        if self.options.health_check and len(self.endpoints) > 1:
+            health.begin(link)
 
     def _barred(self, error: EtcdError, now: float) -> None:
         for call in list(self._waiting):
@@ -360,6 +375,7 @@ class Channel(Logins):
         self.carriers.refreshed(link, ok, error, now)
 
     def _draining(self, link: Link, now: float) -> None:
+        health.end(link)
         super()._draining(link, now)
         self.carriers.link_draining(link, now)
 

@@ -230,6 +230,10 @@ class Endpoints:
         """Prefer the others for a while."""
         endpoint.demoted_until = now + DEMOTED_FOR
 
+    def restore(self, endpoint: Endpoint) -> None:
+        """Prefer the others no longer."""
+        endpoint.demoted_until = 0.0
+
     def all_failed(self) -> bool:
         """Whether the latest attempt at every endpoint failed."""
         return all(each.error is not None for each in self._all)

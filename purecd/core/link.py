@@ -77,6 +77,7 @@ class Link:
         generation: counts the tokens of this link.
         login: the greeting or refresh under way.
         waiting_refresh: who waits for that refresh.
+        health: the stream on which the member tells whether it serves, None without one.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Link:
         self.generation = 0
         self.login: Any = None
         self.waiting_refresh: list[Any] = []
+        self.health: Any = None
         self.refreshes_in_a_row = 0
         self.refreshed_at = float("-inf")
         self.refresh_at: float | None = None

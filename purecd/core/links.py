@@ -142,13 +142,19 @@ class Links:
         if link.usable:
             self._pump(now)
 
-    def _turn_from(self, link: Link, now: float) -> None:
+    def _take_back(self, link: Link, now: float) -> None:
+        """A link that was turned from is as good as any again."""
+        self.endpoints.restore(link.endpoint)
+        link.avoided = False
+        self._pump(now)
+
+    def _turn_from(self, link: Link, now: float, why: str = "answers badly") -> None:
         """A link answers badly: look for another one."""
         better = self.endpoints.better_than(link.endpoint, now)
         self.endpoints.demote(link.endpoint, now)
         # While one is being dialled already, calls have waited for it as long as they should.
         if link is self.current and better and not self._being_dialled():
-            self._note("turn", link, "answers badly")
+            self._note("turn", link, why)
             link.avoided = True
             self._dial_one(now)
 

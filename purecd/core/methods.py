@@ -150,4 +150,5 @@ ROLE_DELETE = _etcd("Auth", "RoleDelete", _WRITE, "AuthRoleDeleteResponse")
 ROLE_GRANT_PERMISSION = _etcd("Auth", "RoleGrantPermission", _WRITE, "AuthRoleGrantPermissionResponse")
 ROLE_REVOKE_PERMISSION = _etcd("Auth", "RoleRevokePermission", _WRITE, "AuthRoleRevokePermissionResponse")
 
+HEALTH_WATCH = _message("/grpc.health.v1.Health/Watch", "grpc.health.v1.HealthCheckResponse", _READ)
 HEALTH_CHECK = _message("/grpc.health.v1.Health/Check", "grpc.health.v1.HealthCheckResponse", _READ)

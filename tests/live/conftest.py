@@ -76,7 +76,9 @@ def start_server(etcd: Etcd) -> Iterator[Callable[..., EtcdServer]]:
 def start_cluster(etcd: Etcd) -> Iterator[Callable[..., EtcdCluster]]:
     """``start_cluster(size=3, **options of EtcdCluster)``: a started cluster of this test's own."""
     with ExitStack() as stack:
-        yield lambda size=3, **options: stack.enter_context(EtcdCluster(size, binary=etcd.path, **options))
+        yield lambda size=3, **options: stack.enter_context(
+            EtcdCluster(size, **{"binary": etcd.path, **options})
+        )
 
 
 @pytest.fixture(params=list(FRONTS))

@@ -38,6 +38,11 @@ def present() -> list[Etcd]:
     return look()[0]
 
 
+def number_of(etcd: Etcd) -> tuple[int, ...]:
+    """Its version for comparisons, such as (3, 5, 16)."""
+    return tuple(map(int, etcd.version.split(".")))
+
+
 def skipped() -> list[str]:
     """What is missing or does not run, each with the reason."""
     return look()[1]

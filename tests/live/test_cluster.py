@@ -9,7 +9,9 @@ import time
 import pytest
 
 from purecd import errors
+from tests.live import etcds
 from tests.live.fronts import Thread, take
+from tests.support.recorder import ConnectionLog
 
 
 @pytest.mark.parametrize("who", [pytest.param("leader", marks=pytest.mark.faults), "follower"])
@@ -74,6 +76,28 @@ def test_a_rolling_restart(front, start_cluster, prefix):
     assert seen == sorted(set(seen)), "in order, each once"
     assert {number for number, certain in enumerate(written) if certain} <= set(seen), "none is missing"
     print(f"{len(seen)} events over a rolling restart, {written.count(False)} puts of unknown outcome")
+
+
+def test_a_member_that_says_that_it_does_not_serve_is_turned_from(front, start_cluster, prefix):
+    # R-B9. While it defragments, a member says so, if it was started with this flag.
+    newest = max(etcds.present(), key=etcds.number_of)
+    if etcds.number_of(newest) < (3, 6):
+        pytest.skip("needs etcd 3.6 (make etcds fetches it)")
+    cluster = start_cluster(2, binary=newest.path, args=["--feature-gates=StopGRPCServiceOnDefrag=true"])
+    log = ConnectionLog()
+    client = front.client(cluster.endpoints, health_check=True, hooks=[log])
+    admin = front.client(cluster.endpoints)
+    for number in range(20):
+        client.put(prefix + str(number), "x" * 1_000_000)
+    (used,) = {endpoint for _, event, endpoint, _ in log.events if event == "ready"}
+    deadline = time.monotonic() + 20
+    defragmenting = Thread(lambda: admin.maintenance.defragment(endpoint=used, timeout=20))
+    while not defragmenting.done:
+        client.put(prefix + "k", "v")
+        assert time.monotonic() < deadline
+    defragmenting.result()
+    turns = [(endpoint, why) for _, event, endpoint, why in log.events if event == "turn"]
+    assert turns[:1] == [(used, "says that it does not serve")]
 
 
 @pytest.mark.faults
