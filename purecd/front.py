@@ -53,7 +53,7 @@ class Front:
         watch_buffer_events, watch_buffer_bytes: how much one watch may hold unread.
         require_leader: have a member that knows no leader refuse every call at once.
         auto_sync_interval: seconds between looks at the member list for new endpoints, None for never.
-        min_server_version: refuse, with `OldCluster`, a cluster with an older member: ``"3.5"``.
+        min_server_version: refuse, with `OldCluster`, a cluster with an older member: ``"3.5"``, ``"3.5.2"``.
         hooks: told of every call and of what happens to connections; see `purecd.hooks`.
     """
 

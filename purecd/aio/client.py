@@ -93,7 +93,7 @@ class AsyncClient(Front, AsyncCommands):
         """Ask every endpoint for its version, one after the other.
 
         Args:
-            minimum: the oldest that will do, ``major.minor``.
+            minimum: the oldest that will do, ``major.minor`` or ``major.minor.patch``.
             timeout: seconds for all of them.
 
         Raises:

@@ -45,7 +45,7 @@ def check_version(endpoint: str, minimum: str, *, timeout: Timeout = DEFAULT_TIM
 
     Args:
         endpoint: which one.
-        minimum: the oldest version that will do, ``major.minor``.
+        minimum: the oldest version that will do, ``major.minor`` or ``major.minor.patch``.
         timeout: seconds for the whole command.
 
     Returns:
@@ -64,7 +64,7 @@ def check_version(endpoint: str, minimum: str, *, timeout: Timeout = DEFAULT_TIM
         raise errors.ProtocolError(
             f"{endpoint} does not say its version: {error}", method=methods.STATUS.path, endpoint=endpoint
         ) from None
-    if found < version_of(minimum):
+    if _is_older(found, status.version, minimum):
         raise errors.OldCluster(
             f"{endpoint} runs etcd {status.version}, older than {minimum}", endpoint=endpoint
         )
@@ -81,11 +81,22 @@ def check_versions(endpoints: Sequence[str], minimum: str) -> Op[list[str]]:
     return found
 
 
-def version_of(text: str) -> tuple[int, int]:
-    """Major and minor of a version such as ``3.5.16`` or ``v3.8.0-alpha.0``."""
+def _is_older(found: tuple[int, ...], text: str, minimum: str) -> bool:
+    """Whether a version is older than another, as far as that one is told.
+
+    Source: semver 2.0.0 §11: a pre-release comes before its release.
+    """
+    wanted = version_of(minimum)
+    if len(wanted) == 3 and found == wanted and "-" not in minimum:
+        return "-" in text
+    return found[: len(wanted)] < wanted
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """Major, minor and, if it is told, patch of a version such as ``3.5.16`` or ``v3.8.0-alpha.0``."""
     if not isinstance(text, str):
         raise TypeError(f"a version must be str, not {type(text).__name__}")
     parts = text.lstrip("v").split("-")[0].split(".")
     if len(parts) < 2 or not (parts[0].isdecimal() and parts[1].isdecimal()):
         raise ValueError(f"{text!r} is no version such as 3.5")
-    return int(parts[0]), int(parts[1])
+    return tuple(int(each) for each in parts[:3] if each.isdecimal())

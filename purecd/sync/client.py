@@ -95,7 +95,7 @@ class Client(Front, Commands):
         """Ask every endpoint for its version, one after the other.
 
         Args:
-            minimum: the oldest that will do, ``major.minor``.
+            minimum: the oldest that will do, ``major.minor`` or ``major.minor.patch``.
             timeout: seconds for all of them.
 
         Raises:

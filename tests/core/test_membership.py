@@ -71,12 +71,12 @@ def check(version, minimum):
     return found
 
 
-@pytest.mark.parametrize("minimum", ["3.4", "3.5", "2.9"])
+@pytest.mark.parametrize("minimum", ["3.4", "3.5", "2.9", "3.5.16", "3.5.9", "3.4.23", "3.5.16-rc.1"])
 def test_a_member_that_is_new_enough(minimum):
     assert check("3.5.16", minimum) == "3.5.16"
 
 
-@pytest.mark.parametrize("minimum", ["3.6", "3.10", "4.0"])
+@pytest.mark.parametrize("minimum", ["3.6", "3.10", "4.0", "3.5.17", "3.6.0"])
 def test_a_member_that_is_too_old(minimum):
     with pytest.raises(errors.OldCluster, match=r"3\.5\.16") as caught:
         check("3.5.16", minimum)
@@ -86,15 +86,22 @@ def test_a_member_that_is_too_old(minimum):
 @pytest.mark.parametrize(
     ("text", "version"),
     [
-        ("3.5.16", (3, 5)),
-        ("v3.8.0-alpha.0", (3, 8)),
+        ("3.5.16", (3, 5, 16)),
+        ("v3.8.0-alpha.0", (3, 8, 0)),
         ("3.6", (3, 6)),
-        ("3.10.0", (3, 10)),
+        ("3.10.0", (3, 10, 0)),
         ("3.6-rc.1", (3, 6)),
     ],
 )
 def test_versions(text, version):
     assert version_of(text) == version
+
+
+def test_a_pre_release_is_older_than_its_release():
+    assert check("3.8.0-alpha.0", "3.8") == check("3.8.0-alpha.0", "3.8.0-alpha.0") == "3.8.0-alpha.0"
+    assert check("3.8.1-rc.0", "3.8.0") == "3.8.1-rc.0"
+    with pytest.raises(errors.OldCluster):
+        check("3.8.0-alpha.0", "3.8.0")
 
 
 @pytest.mark.parametrize("text", ["", "3", "three.five", "not_decided", "3.x"])

@@ -12,6 +12,7 @@ import pytest
 import purecd
 from purecd import errors
 from purecd.testing import EtcdServer
+from tests.live import etcds
 from tests.live.etcds import QUICK
 from tests.live.fronts import SLACK, Thread, take, timed
 from tests.support.peers import Silent, refused_endpoint
@@ -254,6 +255,23 @@ def test_a_cluster_that_is_too_old(front, server):
     with pytest.raises(errors.OldCluster) as caught:
         front.client(server.endpoint).check_versions("99.0")
     assert caught.value.endpoint == server.endpoint
+
+
+def test_one_old_member_among_new_ones_is_found(front):
+    # R-B8, TestRejectOldCluster. etcd's own client asks all of its endpoints, too.
+    versions = {etcds.number_of(each)[:2]: each for each in etcds.present()}
+    if (3, 4) not in versions or (3, 5) not in versions:
+        pytest.skip("needs etcd 3.4 and 3.5 (make etcds fetches them)")
+    with EtcdServer(binary=versions[3, 4].path) as old, EtcdServer(binary=versions[3, 5].path) as new:
+        for endpoints in ([old.endpoint], [new.endpoint, old.endpoint], [old.endpoint, new.endpoint]):
+            for minimum in ("3.5", "3.4.99"):
+                with pytest.raises(errors.OldCluster, match=r"runs etcd 3\.4\.") as caught:
+                    entered(front, front.client(endpoints, min_server_version=minimum))
+                assert caught.value.endpoint == old.endpoint
+            entered(front, front.client(endpoints, min_server_version="3.4"))
+        entered(front, front.client(new.endpoint, min_server_version=versions[3, 5].version))
+        with pytest.raises(errors.OldCluster):
+            entered(front, front.client(new.endpoint, min_server_version="3.5.999"))
 
 
 def test_a_cluster_that_is_new_enough(front, server):
