@@ -12,7 +12,7 @@ connection without a member.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,8 +57,8 @@ class Outlet(Protocol):
 class Handler(Protocol):
     """What answers one call. After `cancel`, and after the call is finished, none of this is called."""
 
-    def receive(self, message: Message, now: float) -> None:
-        """A request message arrived; exactly one in a unary call. May raise `Status`."""
+    def receive(self, message: Any, now: float) -> None:
+        """A request message arrived, of the method's class; one in a unary call. May raise `Status`."""
         ...
 
     def half_close(self, now: float) -> None:
