@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Servers at their limits: full databases, compactions, few streams, other releases, defragmentation."""
+"""Servers at their limits: full databases, compactions, few streams, defragmentation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 import purecd
 from purecd import errors
 from purecd.testing import etcd_version
-from tests.live import etcds
 from tests.live.fronts import Thread, together
 from tests.support.load import PREFIX, PREFIX_END, WatchReader
 from tests.support.observer import Observer
@@ -138,34 +137,6 @@ def test_f26_two_streams_and_a_hundred_callers(front, start_server):
     figures(f"test_f26[{front.name}]", seconds=round(took, 2))
     for watch in watches:
         watch.close()
-
-
-def test_f27_a_cluster_is_upgraded_under_load(trial, start_cluster):
-    steps = [etcd for etcd in sorted(etcds.present(), key=etcds.number_of) if is_last_of_minor(etcd)]
-    if len(steps) < 2:
-        pytest.skip("there is one minor version only (make etcds fetches more)")
-    # Snapshots come often, because etcd 3.6 gives up over entries of 3.4 that are left in its log.
-    cluster = start_cluster(binary=steps[0].path, args=["--snapshot-count=50"])
-    run = trial(cluster.endpoints, lease_ttl=10)
-    run.warm_up()
-    run.fault()
-    for step in steps[1:]:
-        for member in cluster.members:
-            member.stop()
-            member.binary = step.path
-            member.version = etcds.number_of(step)
-            member.start()
-            run.run(0.5)
-    run.wind_down(cluster.members[0].endpoint)
-    measured = run.report(versions=[step.version for step in steps])
-    run.check()
-    assert measured["failed"] == 0
-    assert not run.load.lost_leases(cluster.members[0].endpoint)
-
-
-def is_last_of_minor(etcd):
-    same = [each for each in etcds.present() if etcds.number_of(each)[:2] == etcds.number_of(etcd)[:2]]
-    return etcd == max(same, key=etcds.number_of)
 
 
 @pytest.mark.parametrize("how", ["as it is", "health checks"])
