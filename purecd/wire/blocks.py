@@ -49,10 +49,22 @@ class FieldBlock:
         too_large: the block is over our limit for size or number of fields.
         content_length: octets of DATA promised, -1 if not given.
         verdict: gRPC status of the block as trailers, None until asked for.
+        opens_reply: found to be the headers of a gRPC response of any length.
+        ends_well: found to be trailers with status 0.
         media_type: `content-type`, b"" if none.
     """
 
-    __slots__ = ("content_length", "fields", "media_type", "problem", "status", "too_large", "verdict")
+    __slots__ = (
+        "content_length",
+        "ends_well",
+        "fields",
+        "media_type",
+        "opens_reply",
+        "problem",
+        "status",
+        "too_large",
+        "verdict",
+    )
 
     def __init__(self, fields: list[tuple[bytes, bytes]], max_size: int = 65536) -> None:
         self.fields = fields
@@ -61,6 +73,8 @@ class FieldBlock:
         self.content_length = -1
         self.media_type = b""
         self.verdict: Status | None = None
+        self.opens_reply = False
+        self.ends_well = False
         # RFC 9113 §6.5.2: the size is that of names and values plus 32 octets per field.
         size = sum([len(name) + len(value) + 32 for name, value in fields])
         self.too_large = size > max_size or len(fields) > MAX_FIELDS

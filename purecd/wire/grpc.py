@@ -118,6 +118,7 @@ class GrpcStream(Stream):
                 (b"application/grpc+", b"application/grpc;")
             ):
                 return self._receive_foreign(end_stream)
+            block.opens_reply = block.content_length < 0
             self._state = _MESSAGES
             if not end_stream:
                 return True
@@ -146,6 +147,22 @@ class GrpcStream(Stream):
                 self.messages.append(data[5:])
                 return True
         return self._receive_any_data(data, end_stream)
+
+    def receive_reply(self, head: FieldBlock, message: bytes, tail: FieldBlock) -> bool:
+        if not (
+            self.unary
+            and self._state == _HEADERS
+            and head.opens_reply
+            and tail.ends_well
+            and len(message) <= self.max_receive
+        ):
+            return False
+        self._head = head
+        self._tail = tail
+        self.messages.append(message)
+        self.status = tail.verdict
+        self._state = _ENDED
+        return True
 
     def receive_reset(self, code: int) -> None:
         if self._state == _FOREIGN_BODY:
@@ -192,6 +209,7 @@ class GrpcStream(Stream):
         status = block.verdict
         if status is None:
             status = block.verdict = from_trailers(block.get(b"grpc-status"), block.get(b"grpc-message"))
+            block.ends_well = not (status.code or block.status or block.problem or block.too_large)
         if not status.code:
             if self._missing:
                 status = Status(StatusCode.INTERNAL, "response ends within a message", "protocol")

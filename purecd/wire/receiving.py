@@ -37,6 +37,14 @@ CONFIRM_RESET = b"purecd:r"
 _HINTS = {0x48: "; an HTTP/1 server?", 0x15: "; a TLS port?", 0x16: "; a TLS port?"}
 
 _unpack_u32 = Struct(">L").unpack_from
+# DATA with the beginning of a gRPC message: frame header, compression flag, length.
+_unpack_message = Struct(">LBLBL").unpack_from
+_MESSAGE_SIZE = 14
+# WINDOW_UPDATE of the connection and PING, as etcd puts them before a reply.
+_unpack_preamble = Struct(">9sL9s8s").unpack_from
+_PREAMBLE_SIZE = 30
+_CREDIT_HEAD = frames.pack_head(4 << 8 | frames.WINDOW_UPDATE, 0, 0)
+_PING_HEAD = frames.pack_head(8 << 8 | frames.PING, 0, 0)
 _unpack_u32_pair = Struct(">LL").unpack_from
 
 
@@ -96,7 +104,9 @@ class ReceivingHalf(ConnectionState):
         handlers = _HANDLERS
         size = len(data)
         position = 0
-        start = 9
+        if size >= _PREAMBLE_SIZE and self._block is None:
+            position = self._receive_preamble(data, now)
+        start = position + 9
         while start <= size and not self.closed:
             head, flags, stream_id = unpack(data, position)
             kind = head & 255
@@ -121,6 +131,12 @@ class ReceivingHalf(ConnectionState):
                 if flags & 0x2C == 4 and payload in memo:
                     stream = streams.get(stream_id)
                     if stream is not None:
+                        if flags == 4 and size - position > _MESSAGE_SIZE:
+                            stop = self._receive_reply(stream, memo[payload], data, position)
+                            if stop:
+                                position = stop
+                                start = stop + 9
+                                continue
                         self._deliver_headers(stream, memo[payload], flags & 1 == 1)
                         continue
             elif kind == 0 and not flags & 8 and length:
@@ -135,6 +151,54 @@ class ReceivingHalf(ConnectionState):
                 self._spend(now)  # §4.1: frames of unknown type are discarded
         self._rest_size = 9
         return position
+
+    def _receive_preamble(self, data: bytes, now: float) -> int:
+        """Take WINDOW_UPDATE and PING in one step where `data` begins with them; the octets used."""
+        credit, increment, ping, payload = _unpack_preamble(data)
+        if credit != _CREDIT_HEAD or ping != _PING_HEAD or not 0 < increment < 0x80000000:
+            return 0
+        self._spend(now)
+        for stream in self._sending.grow_connection(increment):
+            self._list(stream)
+        self._spend(now)
+        self.output.reply(frames.PING_ACK_HEAD + payload)
+        return _PREAMBLE_SIZE
+
+    def _receive_reply(self, stream: Stream, head: FieldBlock, data: bytes, position: int) -> int:
+        """Take the rest of a reply in one step: a DATA frame with one message, and trailers.
+
+        So ends nearly every unary call. With this and `_receive_preamble` a call takes 0.5 to 0.7
+        of the time that it takes frame by frame (benchmarks/wire_call.py).
+
+        Args:
+            head: the block of the HEADERS frame before it.
+            position: where the DATA frame would begin; there are 14 octets or more.
+
+        Returns:
+            Where the trailers end, 0 when the octets are something else: then nothing was done.
+        """
+        kind, flags, stream_id, compressed, length = _unpack_message(data, position)
+        middle = position + _MESSAGE_SIZE + length
+        # One comparison for the type (0), the length of the frame and so that of the message.
+        if kind != length + 5 << 8 or flags or compressed or length > 16_379 or middle + 9 > len(data):
+            return 0
+        if stream_id != stream.id:
+            return 0
+        kind, flags, stream_id = HEAD.unpack_from(data, middle)
+        stop = middle + 9 + (kind >> 8)
+        tail = self._decoder.memo.get(data[middle + 9 : stop])
+        if tail is None or kind & 255 != 1 or flags != 5 or stream_id != stream.id:
+            return 0
+        if not stream.receive_reply(head, data[position + _MESSAGE_SIZE : middle], tail):
+            return 0
+        self._data_frames += 1
+        window = self._receive_window
+        window.left -= length + 5
+        if window.left < window.low:
+            self._acknowledge()
+        self._finish(stream)
+        self._list(stream)
+        return stop
 
     def _on_data(self, flags: int, stream_id: int, payload: bytes, now: float) -> None:
         self._check_known(stream_id, "DATA")

@@ -85,6 +85,14 @@ class Stream:
         """Octets of the body came; whether they are news."""
         raise NotImplementedError
 
+    def receive_reply(self, head: FieldBlock, message: bytes, tail: FieldBlock) -> bool:
+        """The whole reply came: headers, the one message in it, trailers. It is news.
+
+        Returns False, having done nothing, where that is not all that there is to it; then its
+        parts come one by one.
+        """
+        return False
+
     def receive_reset(self, code: int) -> None:
         """The server ended the stream with RST_STREAM."""
         raise NotImplementedError

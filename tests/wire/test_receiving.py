@@ -721,3 +721,87 @@ def test_sixteen_kilobytes_octet_by_octet_are_quick():
         conn.receive_data(octets[at : at + 1])
     assert time.process_time() - started < 1.0
     assert stream.messages[0] == b"x" * 16_379
+
+
+# What etcd's encoder writes first, and from then on: fields of the dynamic table.
+FIRST_HEAD = b"\x88\x5f\x8b\x1d\x75\xd0\x62\x0d\x26\x3d\x4c\x4d\x65\x64"
+FIRST_TAIL = (
+    b"\x40\x88\x9a\xca\xc8\xb2\x12\x34\xda\x8f\x01\x30\x40\x89\x9a\xca\xc8\xb5\x25\x42\x07\x31\x7f\x00"
+)
+HEAD, TAIL = b"\x88\xc0", b"\xbf\xbe"
+PREAMBLE = frame(WINDOW_UPDATE, 0, 0, u32(20)) + frame(PING, 0, 0, b"12345678")
+
+
+def usual(stream_id, body=b"reply"):
+    return headers(stream_id, HEAD) + data(stream_id, message(body)) + trailers(stream_id, TAIL)
+
+
+def acquainted():
+    """A connection that has seen two replies, and the third call's stream, 5."""
+    conn = connect()
+    start(conn)
+    conn.receive_data(headers(1, FIRST_HEAD) + data(1, message(b"1")) + trailers(1, FIRST_TAIL))
+    start(conn)
+    conn.receive_data(usual(3))
+    stream = start(conn, max_receive=100)
+    sent(conn)
+    return conn, stream
+
+
+USUAL_AND_NEARLY = {
+    "usual": PREAMBLE + usual(5),
+    "empty message": usual(5, b""),
+    "the limit": usual(5, bytes(100)),
+    "over the limit": usual(5, bytes(101)),
+    "other stream in DATA": headers(5, HEAD) + data(7, message(b"a")) + trailers(5, TAIL),
+    "other stream in trailers": headers(5, HEAD) + data(5, message(b"a")) + trailers(3, TAIL),
+    "compressed": headers(5, HEAD) + data(5, b"\1\0\0\0\1a") + trailers(5, TAIL),
+    "prefix too long": headers(5, HEAD) + data(5, b"\0\0\0\0\2a") + trailers(5, TAIL),
+    "prefix too short": headers(5, HEAD) + data(5, b"\0\0\0\0\1ab") + trailers(5, TAIL),
+    "two messages": headers(5, HEAD) + data(5, message(b"a")) + data(5, message(b"b")) + trailers(5, TAIL),
+    "no message": headers(5, HEAD) + trailers(5, TAIL) + PREAMBLE,
+    "trailers that go on": headers(5, HEAD) + data(5, message(b"a")) + frame(HEADERS, END_HEADERS, 5, TAIL),
+    "status 0 in the head": headers(5, TAIL) + data(5, message(b"a")) + trailers(5, TAIL),
+    "head for trailers": headers(5, HEAD) + data(5, message(b"a")) + trailers(5, HEAD),
+    "head twice": headers(5, HEAD) + usual(5),
+    "unknown block": headers(5, HEAD) + data(5, message(b"a")) + trailers(5, b"\xbe\xbf"),
+    "WINDOW_UPDATE of 0": frame(WINDOW_UPDATE, 0, 0, u32(0)) + frame(PING, 0, 0, bytes(8)),
+    "WINDOW_UPDATE too far": frame(WINDOW_UPDATE, 0, 0, u32(2**31 - 1)) + frame(PING, 0, 0, bytes(8)),
+    "PING with ACK": frame(WINDOW_UPDATE, 0, 0, u32(9)) + frame(PING, ACK, 0, bytes(8)),
+    "after GOAWAY": frame(GOAWAY, 0, 0, u32(5) + u32(0)) + PREAMBLE + usual(5),
+}
+
+
+@pytest.mark.parametrize("octets", USUAL_AND_NEARLY.values(), ids=USUAL_AND_NEARLY)
+def test_reply_in_one_chunk_means_what_its_frames_mean(octets):
+    results = []
+    for size in (len(octets), 1):
+        conn, stream = acquainted()
+        for at in range(0, len(octets), size):
+            conn.receive_data(octets[at : at + size])
+        answers = [(one.kind, one.flags, one.stream_id, one.payload) for one in sent(conn)]
+        results.append(
+            (
+                list(stream.messages),
+                stream.status,
+                stream.trailers,
+                str(conn.error),
+                conn.open_streams,
+                answers,
+                conn._receive_window.left,
+                conn._sending.connection,
+                conn._spent,
+                conn._data_frames,
+                [one.id for one in conn.active],
+            )
+        )
+    assert results[0] == results[1]
+
+
+def test_usual_reply_is_taken_in_one_step(monkeypatch):
+    conn, stream = acquainted()
+    monkeypatch.setattr(Http2Connection, "_deliver_headers", None)
+    monkeypatch.setattr(Http2Connection, "_on_ping", None)
+    conn.receive_data(PREAMBLE + usual(5))
+    assert list(stream.messages) == [b"reply"]
+    assert stream.metadata == {"content-type": ("application/grpc",)}
