@@ -68,7 +68,7 @@ def measure_purecd(count: int) -> float:
         conn.receive_data(answer)
         conn.active = []
         status = stream.status
-        if status is None or status.code or len(stream.messages.popleft()) != 22:
+        if status is None or status.code or len(stream.messages[0]) != 22:
             raise AssertionError(status)
     return (time.perf_counter() - started) / count * 1e6
 

@@ -133,6 +133,7 @@ class _Get(NamedTuple):
     max_create_revision: int
 
 
+_PLAIN_TEXT = (str, bytes)
 _PLAIN_GET = (0, 0, None, False, False, False, False, 0, 0, 0, 0)
 
 
@@ -176,8 +177,10 @@ class Get(_Get):
         min_create_revision: int = 0,
         max_create_revision: int = 0,
     ) -> Get:
-        if type(key) is bytes and key and range_end is None and prefix is from_key is False:
+        if key and range_end is None and prefix is from_key is False and type(key) in _PLAIN_TEXT:
             end = b""
+            if type(key) is str:
+                key = key.encode()
         else:
             key, end = range_of(key, range_end, prefix, from_key)
         details = (

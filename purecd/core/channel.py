@@ -34,7 +34,7 @@ from purecd.core.serverstream import ServerStream
 from purecd.core.tokens import Greeting
 from purecd.errors import EtcdError
 from purecd.wire.grpc import GrpcStream
-from purecd.wire.status import encode_timeout, message_frame
+from purecd.wire.status import message_frame
 
 if TYPE_CHECKING:
     from purecd.options import Options
@@ -89,25 +89,24 @@ class Channel(Logins):
     def start(self, call: Call, now: float) -> None:
         """Send a call, or let it wait for a link. May end it at once."""
         call.started_at = now
-        if self.closed:
-            self._end(call, errors.ClientClosed("the client is closed"))
-            return
-        link = self.current
+        link = self.current  # none when closed
         if link is not None and link.usable and link.conn.available_streams() > 0:
             self._send(call, link, now)
+            return
+        if self.closed:
+            self._end(call, errors.ClientClosed("the client is closed"))
             return
         self._waiting.append(call)
         if link is None or not link.usable:
             self._dial(now)
 
     def _send(self, call: Call, link: Link, now: float) -> None:
-        timeout = b""
+        remaining = None
         if call.deadline is not None:
             remaining = call.deadline - now
             if remaining <= 0:
                 self._end(call, expired(call, None))
                 return
-            timeout = encode_timeout(remaining)
         if type(call) is ServerStream:
             stream = GrpcStream(call, max_receive=self._max_receive, manual_window=True)
             end_stream = call.half_close
@@ -118,13 +117,11 @@ class Channel(Logins):
         call.link = link
         call.generation = link.generation
         call.sent_at = now
-        method = call.method
-        extra = call.metadata
+        extra = tuple(call.metadata)
         if call.require_leader or self._require_leader:
             extra = (*_REQUIRE_LEADER, *extra)
-        token = link.token if method.authenticated else b""
-        block = link.headers.block(method.raw_path, timeout, token, extra)
-        link.conn.open_stream(stream, block, message_frame(call.data), end_stream)
+        head = link.request_head(call.method, remaining, extra)
+        link.conn.open_stream(stream, head, message_frame(call.data), end_stream)
 
     def expire(self, call: Call, now: float) -> None:
         """The deadline of a call passed."""

@@ -51,11 +51,12 @@ class HealthWatch:
     def take(self) -> int | None:
         """The newest state told, None if there is no news."""
         state: int | None = None
-        while self.stream.messages:
+        for message in self.stream.messages:
             try:
-                state = methods.HEALTH_WATCH.decode(self.stream.messages.popleft()).status
+                state = methods.HEALTH_WATCH.decode(message).status
             except ValueError:
                 state = None
+        self.stream.messages.clear()
         return state
 
 

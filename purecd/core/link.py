@@ -25,20 +25,24 @@ Source: RFC 9113 §6.7; grpc-go keepalive; etcd --grpc-keepalive-min-time.
 from __future__ import annotations
 
 import enum
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from purecd.errors import EtcdError, TlsError
 from purecd.wire.headers import RequestHeaders
 from purecd.wire.http2 import Http2Connection
+from purecd.wire.status import encode_timeout
 
 if TYPE_CHECKING:
     from purecd.core.endpoints import Endpoint
+    from purecd.core.methods import Method
     from purecd.options import Options
     from purecd.wire.tls import TlsPipe
 
 MIN_PING_GAP = 5.0
 PROBE_TIMEOUT = 2.0
 DRAIN_SILENCE = 30.0
+KEPT_HEADS = 64
 # RFC 8446 §5.1: what a TLS server says to a client that does not speak TLS: alert (21), version 3.x.
 TLS_ALERT = b"\x15\x03"
 _PING = b"purecd\0\0"
@@ -124,6 +128,7 @@ class Link:
         self.avoided = False
         self.stalled_since: float | None = None
         self._options = options
+        self._heads: dict[tuple[Any, ...], bytes] = {}  # header blocks by what they tell
 
     def __repr__(self) -> str:
         return f"<Link {self.name} {self.state.name}>"
@@ -186,6 +191,29 @@ class Link:
         """So many of the handed-over bytes reached the kernel."""
         if self.tls is None:
             self.conn.data_written(count)
+
+    def request_head(
+        self, method: Method, remaining: float | None, extra: tuple[tuple[bytes, bytes], ...]
+    ) -> bytes:
+        """Header block of a request; the same octets for nearly every call, so they are kept.
+
+        Args:
+            remaining: seconds until the deadline, above 0, None for none. From 1 s on the server is told
+                of up to a millisecond more.
+            extra: further metadata.
+        """
+        if remaining is not None and remaining >= 1.0:
+            remaining = ceil(remaining * 1e3) / 1e3
+        token = self.token if method.authenticated else b""
+        key = (method.raw_path, remaining, token, extra)
+        head = self._heads.get(key)
+        if head is None:
+            timeout = b"" if remaining is None else encode_timeout(remaining)
+            head = self.headers.block(method.raw_path, timeout, token, extra)
+            if len(self._heads) == KEPT_HEADS:
+                self._heads.clear()
+            self._heads[key] = head
+        return head
 
     # Time.
 

@@ -58,13 +58,15 @@ def call(
 
     Sends: the RPC, and what the driver needs for a fresh token.
     """
-    check_flags(idempotent=idempotent)
+    if idempotent is not False:
+        check_flags(idempotent=idempotent)
     attempts = 0
     refreshes = 0
     ambiguous = False
     while True:
         attempt = Call(method, request, require_leader=require_leader, endpoint=endpoint, metadata=metadata)
-        attempt.attempt = attempts + 1
+        if attempts:
+            attempt.attempt = attempts + 1
         try:
             return (yield attempt)
         except EtcdError as error:

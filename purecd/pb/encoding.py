@@ -17,6 +17,7 @@ from collections.abc import Iterable
 
 from purecd.requests import SORT_TARGETS, Compare, Delete, Get, Op, Put, Txn
 
+_PLAIN_RANGE = Get(b"k")[1:]
 _VARINTS = tuple(bytes((number,)) for number in range(128))
 _UINT64 = (1 << 64) - 1
 
@@ -53,6 +54,9 @@ def _length(data: bytes) -> bytes:
 
 def encode_range(get: Get) -> bytes:
     """RangeRequest."""
+    if get[1:] == _PLAIN_RANGE:
+        key = get[0]
+        return b"\x0a" + _length(key) + key
     (
         key,
         range_end,

@@ -75,7 +75,7 @@ class GrpcStream(Stream):
         self.owner = owner
         self.max_receive = max_receive
         self.unary = unary
-        self.messages: deque[bytes] = deque()
+        self.messages: deque[bytes] | list[bytes] = [] if unary else deque()
         self.status: Status | None = None
         self.unprocessed = False
         self.refused_connection = False
@@ -84,7 +84,7 @@ class GrpcStream(Stream):
         self._tail: FieldBlock | None = None
         self._informational = 0
         self._body_left = -1  # octets of DATA content-length still promises, -1 without one
-        self._partial = bytearray()  # a message, prefix included, that has not fully arrived
+        self._partial: bytearray | None = None  # a message, prefix included, that has not fully arrived
         self._missing = 0  # octets _partial lacks, as far as known
 
     @property
@@ -229,6 +229,8 @@ class GrpcStream(Stream):
 
     def _receive_any_data(self, data: bytes, end_stream: bool) -> bool:
         if self._state == _FOREIGN_BODY:
+            if self._partial is None:
+                self._partial = bytearray()
             self._partial += data[: MAX_BODY_SHOWN - len(self._partial)]
             if end_stream or len(self._partial) >= MAX_BODY_SHOWN:
                 return self._end_foreign(reset=not end_stream)
@@ -252,6 +254,8 @@ class GrpcStream(Stream):
         position = 0
         size = len(data)
         partial = self._partial
+        if partial is None:
+            partial = self._partial = bytearray()
         while position < size:
             missing = self._missing or 5
             piece = data[position : position + missing]
@@ -261,7 +265,7 @@ class GrpcStream(Stream):
             if self._missing:
                 break
             if len(partial) == 5:
-                missing = self._accept_prefix(size - position)
+                missing = self._accept_prefix(partial, size - position)
                 if missing < 0:
                     return True
                 if missing:
@@ -277,13 +281,14 @@ class GrpcStream(Stream):
             news = True
         return news
 
-    def _accept_prefix(self, at_hand: int) -> int:
+    def _accept_prefix(self, prefix: bytearray, at_hand: int) -> int:
         """Check the five octets before a message: its length, or -1 when they ended the call.
 
         Args:
+            prefix: those octets.
             at_hand: octets that have arrived behind the prefix.
         """
-        flag, length = _unpack_prefix(self._partial, 0)
+        flag, length = _unpack_prefix(prefix, 0)
         if flag:
             self._refuse_flag(flag)
             return -1
@@ -308,7 +313,7 @@ class GrpcStream(Stream):
     def _end_foreign(self, reset: bool) -> bool:
         head = self._head
         if head is not None:
-            self._end(from_http(head.status, head.media_type, bytes(self._partial)))
+            self._end(from_http(head.status, head.media_type, bytes(self._partial or b"")))
         if reset:
             self.conn.reset_stream(self, frames.PROTOCOL_ERROR)
         return True
@@ -326,7 +331,7 @@ class GrpcStream(Stream):
         if self.status is None:
             self.status = status
         self._state = _ENDED
-        self._partial = bytearray()
+        self._partial = None
 
 
 def _as_metadata(block: FieldBlock | None) -> dict[str, tuple[str | bytes, ...]]:

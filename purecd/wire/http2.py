@@ -130,14 +130,7 @@ class Http2Connection(ReceivingHalf):
         size = len(data)
         length = len(block)
         sending = self._sending
-        limit = sending.max_frame_size
-        if (
-            0 < size <= limit
-            and length <= limit
-            and size <= sending.initial
-            and size <= sending.connection
-            and not sending.line
-        ):
+        if data and size <= sending.connection and size + length <= sending.at_once and not sending.line:
             # The usual case: HEADERS and DATA leave as one piece.
             sending.connection -= size
             stream.send_window = sending.initial - size

@@ -178,14 +178,14 @@ class ReceivingHalf(ConnectionState):
             Where the trailers end, 0 when the octets are something else: then nothing was done.
         """
         kind, flags, stream_id, compressed, length = _unpack_message(data, position)
-        middle = position + _MESSAGE_SIZE + length
+        middle: int = position + _MESSAGE_SIZE + length
         # One comparison for the type (0), the length of the frame and so that of the message.
         if kind != length + 5 << 8 or flags or compressed or length > 16_379 or middle + 9 > len(data):
             return 0
         if stream_id != stream.id:
             return 0
         kind, flags, stream_id = HEAD.unpack_from(data, middle)
-        stop = middle + 9 + (kind >> 8)
+        stop: int = middle + 9 + (kind >> 8)
         tail = self._decoder.memo.get(data[middle + 9 : stop])
         if tail is None or kind & 255 != 1 or flags != 5 or stream_id != stream.id:
             return 0
@@ -334,6 +334,7 @@ class ReceivingHalf(ConnectionState):
         if peer.initial_window_size != sending.initial:
             for stream in sending.set_initial(peer.initial_window_size, list(self._streams.values())):
                 self._list(stream)
+        sending.at_once = min(sending.initial, sending.max_frame_size)
         self.ready = True
 
     def _on_push_promise(self, flags: int, stream_id: int, payload: bytes, now: float) -> None:

@@ -37,17 +37,19 @@ class SendWindows:
     Attributes:
         connection: octets of DATA the connection's window still allows.
         initial: window of a new stream, octets.
-        max_frame_size: largest DATA payload the peer takes, octets.
+        max_frame_size: largest payload of a frame the peer takes, octets.
+        at_once: what a new stream may send in one frame, as far as that depends on the settings.
         frames_sent: DATA frames that left through here.
     """
 
-    __slots__ = ("connection", "frames_sent", "initial", "line", "max_frame_size", "output")
+    __slots__ = ("at_once", "connection", "frames_sent", "initial", "line", "max_frame_size", "output")
 
     def __init__(self, output: Output) -> None:
         self.output = output
         self.connection = frames.DEFAULT_WINDOW
         self.initial = frames.DEFAULT_WINDOW
         self.max_frame_size = frames.DEFAULT_FRAME_SIZE
+        self.at_once = frames.DEFAULT_FRAME_SIZE
         self.frames_sent = 0
         self.line: deque[Stream] = deque()  # streams with data that only `connection` holds back
 

@@ -8,7 +8,7 @@ import pytest
 from purecd import errors
 from purecd.core import methods
 from purecd.core.endpoints import Endpoint, parse_endpoint
-from purecd.core.link import Link, LinkState
+from purecd.core.link import KEPT_HEADS, Link, LinkState
 from purecd.core.op import Call
 from purecd.options import Options, Tls
 from purecd.wire.grpc import GrpcStream
@@ -292,3 +292,24 @@ def test_a_tls_handshake_that_breaks_off():
     error = lost(link)
     assert type(error) is errors.TlsError
     assert type(error.__cause__) is errors.Unavailable
+
+
+def test_header_blocks_are_kept_and_told_in_milliseconds():
+    link = link_to()
+    head = link.request_head(methods.RANGE, 9.99995, ())
+    assert link.request_head(methods.RANGE, 9.9999, ()) is head
+    assert head.endswith(b"10000000u")
+    assert link.request_head(methods.RANGE, 9.999, ()).endswith(b"9999000u")
+    assert link.request_head(methods.RANGE, 0.99995, ()).endswith(b"999950u")
+    assert b"grpc-timeout" not in link.request_head(methods.RANGE, None, ())
+    assert link.request_head(methods.RANGE, 9.99995, ((b"hasleader", b"true"),)) != head
+    link.token = b"t1"
+    assert b"t1" in link.request_head(methods.RANGE, 9.99995, ())
+    assert link.request_head(methods.AUTHENTICATE, 9.99995, ()).endswith(b"10000000u")
+
+
+def test_few_header_blocks_are_kept():
+    link = link_to()
+    for number in range(1000):
+        link.request_head(methods.RANGE, 2 + number, ())
+    assert len(link._heads) <= KEPT_HEADS
