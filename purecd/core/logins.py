@@ -7,7 +7,9 @@
 3. One refresh serves all calls whose token was rejected on a link, and all streams. Calls whose
    link is gone or drains need none: the next link has a token of its own.
 4. Greetings and refreshes go before the calls that wait, and end after the dial timeout. A refresh
-   that ends so leaves its link alone.
+   that ends so leaves its link alone. A login on a new link gets half of that time where there is a last
+   token and the member gives a sign of life: without a quorum nobody can log in, and reads that need none
+   may go on.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from purecd.errors import EtcdError
 if TYPE_CHECKING:
     from purecd.options import Options
 
+LOGIN_SHARE = 0.5  # of the dial timeout
 
 class Logins(Links):
     """Links that greet and refresh their tokens; `Channel` says what else runs on them.
@@ -84,6 +87,8 @@ class Logins(Links):
     def _log_in(self, link: Link, greeting: Greeting, now: float) -> None:
         link.login = greeting
         greeting.deadline = now + self.options.dial_timeout
+        if link.state is LinkState.GREETING and greeting.purpose == "login" and self.tokens.latest:
+            greeting.deadline = now + self.options.dial_timeout * LOGIN_SHARE
         self._push_login(link, now)
 
     def _push_login(self, link: Link, now: float) -> None:
@@ -182,8 +187,11 @@ class Logins(Links):
     def _login_late(self, link: Link, now: float) -> None:
         """A greeting or refresh got no answer in time."""
         greeting = link.login
-        if link.state is LinkState.GREETING:
-            self._drop(link, errors.Unavailable("no answer to the greeting", endpoint=link.name), now)
+        if link.state is LinkState.GREETING and not self._last_token_may_do(link):
+            if now < link.deadline:
+                greeting.deadline = link.deadline
+            else:
+                self._drop(link, errors.Unavailable("no answer to the greeting", endpoint=link.name), now)
             return
         if greeting.stream is not None:
             link.conn.reset_stream(greeting.stream)
@@ -192,6 +200,11 @@ class Logins(Links):
         )
         self._answered(greeting, link, now)
         self._ended_here(link, now)
+
+    def _last_token_may_do(self, link: Link) -> bool:
+        login = link.login
+        alive: bool = login.stream is not None and link.last_received > login.sent_at
+        return login.purpose == "login" and bool(self.tokens.latest) and alive
 
     def _draining(self, link: Link, now: float) -> None:
         if link.login is None:

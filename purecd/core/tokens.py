@@ -53,14 +53,18 @@ class Greeting(Call):
 
 
 class Tokens:
-    """The credentials of one channel."""
+    """The credentials of one channel.
+
+    Attributes:
+        latest: the newest token that any member gave, b"" before and without.
+    """
 
     def __init__(self, options: Options) -> None:
         self.mode = options.auth_mode
         self._user = options.user
         self._password = options.password or ""
         self._configured = options.token.encode("ascii")
-        self._latest = b""
+        self.latest = b""
         self.cluster_id = 0
 
     def prepare(self, link: Link) -> None:
@@ -112,7 +116,7 @@ class Tokens:
         if isinstance(error, errors.AuthFailed):
             return Answer.FAILED
         # The member cannot log anybody in at the moment; the last token may still do.
-        link.token = self._latest
+        link.token = self.latest
         return Answer.FAILED
 
     def _probe_answered(self, link: Link, call: Greeting) -> Answer:
@@ -131,7 +135,7 @@ class Tokens:
         return Answer.READY
 
     def _replace(self, link: Link, token: bytes) -> None:
-        link.token = self._latest = token
+        link.token = self.latest = token
         link.generation += 1
 
     def check_cluster(self, link: Link, cluster_id: int) -> None:

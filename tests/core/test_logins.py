@@ -163,6 +163,54 @@ def test_a_member_that_cannot_log_in_at_the_moment_is_used_with_the_last_token(e
     assert [each.headers["token"] for each in world.requests("Range")] == ["t1", "t1"]
 
 
+def test_a_login_without_an_answer_leaves_the_last_token():
+    # Without a quorum etcd answers Authenticate after 7 s, and serializable reads at once.
+    world = World(dial_timeout=5.0, **PASSWORD)
+    hand_out_tokens(world)
+    world.do(kv.get("k"))
+    world.advance(5.0)
+    world.members["a:1"].silent.add("Authenticate")
+    del world.members["a:1"].answers["Authenticate"]
+    world.cut()
+    run = world.run(kv.get("k", serializable=True), timeout=4.0)
+    world.advance(0.1)
+    world.peer().ping()
+    world.advance(2.3)
+    assert not run.done
+    world.advance(0.2)
+    run.value()
+    assert [each.headers["token"] for each in world.requests("Range")] == ["t1", "t1"]
+    assert world.requests("Authenticate")[-1].reset == CANCEL
+    # A rejected token is replaced as ever.
+    given = hand_out_tokens(world, "new")
+    world.members["a:1"].once["Range"] = [refusing(errors.InvalidAuthToken)]
+    world.do(kv.get("k"))
+    assert given == ["new1"]
+
+
+@pytest.mark.parametrize("why", ["no token so far", "no sign of life"])
+def test_a_login_without_an_answer_is_waited_for_where_nothing_else_will_do(why):
+    world = World(dial_timeout=5.0, **PASSWORD)
+    if why == "no sign of life":
+        hand_out_tokens(world)
+        world.do(kv.get("k"))
+        world.advance(5.0)
+        del world.members["a:1"].answers["Authenticate"]
+        world.cut()
+    world.members["a:1"].silent.add("Authenticate")
+    run = world.run(kv.get("k"), timeout=None)
+    world.advance(0.1)
+    if why == "no token so far":
+        world.peer().ping()
+    world.advance(4.8)
+    assert not run.done
+    dialled = len(world.dialled)
+    assert world.requests("Authenticate")[-1].reset is None
+    world.advance(0.5)
+    assert len(world.dialled) > dialled, "the dial timeout is over"
+    assert not run.done
+
+
 def test_a_member_that_cannot_log_in_is_left_for_one_that_can():
     world = World("a:1", "b:1", **PASSWORD)
     hand_out_tokens(world)

@@ -9,8 +9,10 @@ import pytest
 
 import purecd
 from purecd import errors
+from tests.live.etcds import QUICK
 from tests.live.fronts import take
 from tests.live.test_seed_case import BOB, ROOT, give_out_rights
+from tests.support.proxy import FaultProxy
 
 
 @pytest.fixture
@@ -137,3 +139,30 @@ def test_a_token_of_a_restored_cluster_does_not_hang_the_client(front, start_ser
     with pytest.raises(errors.EtcdError):
         bob.get("b/1")
     assert time.monotonic() - started < 6
+
+
+@pytest.mark.slow
+def test_a_new_connection_reads_by_itself_while_nobody_can_log_in(front, start_cluster, prefix):
+    # Authenticate goes through the log: without a quorum it is answered after 7 s. The last token, which
+    # every member knows, will do for reads that need none.
+    cluster = start_cluster(3, args=QUICK)
+    survivor, *others = cluster.members
+    with purecd.Client(cluster.endpoints) as admin:
+        admin.put(prefix, "v")
+        admin.users.add("root", "secret")
+        admin.users.grant_role("root", "root")
+        admin.auth.enable()
+    with FaultProxy(survivor.endpoint) as proxy:
+        client = front.client(proxy.endpoint, user="root", password="secret", dial_timeout=3.0)
+        assert client.get(prefix).value == b"v"
+        for member in others:
+            member.kill()
+        proxy.reset()
+        started = time.monotonic()
+        assert client.get(prefix, serializable=True, timeout=10).value == b"v"
+        took = time.monotonic() - started
+        assert took < 1.5 + 2
+        print(f"read on a new connection without a quorum after {took:.2f} s")
+        for member in others:
+            member.start(wait=False)
+        assert client.put(prefix, "w", timeout=20).header.revision
