@@ -83,7 +83,7 @@ def parse_endpoint(text: str) -> Address:
     scheme, _, rest = text.partition("://")
     scheme = scheme.lower()
     if scheme not in ("http", "https"):
-        raise ValueError(f"endpoint {_shown(text)}: scheme {scheme!r} is none of http, https, unix, unixs")
+        raise ValueError(f"endpoint {_shown(text)}: the scheme is none of http, https, unix, unixs")
     if "@" in rest.partition("/")[0]:
         raise ValueError(f"endpoint {_shown(text)}: credentials belong in user= and password=")
     netloc = urlsplit(f"//{rest}").netloc
@@ -91,8 +91,10 @@ def parse_endpoint(text: str) -> Address:
 
 
 def _shown(text: str) -> str:
-    scheme, separator, rest = text.rpartition("://")
-    return scheme + separator + rest.rpartition("@")[2]
+    """The endpoint without what may be credentials: all before the last @."""
+    before, _, rest = text.rpartition("@")
+    scheme = before.partition("://")[0].lower()
+    return f"{scheme}://{rest}" if scheme in ("http", "https") else rest
 
 
 def _unix(text: str, rest: str, tls: bool | None) -> Address:
@@ -113,16 +115,18 @@ def _tcp(text: str, netloc: str, tls: bool | None) -> Address:
         raise ValueError(f"endpoint {_shown(text)!r} is not host:port")
     host, port_text = _split_port(netloc)
     if not host or any(char in "[]" for char in host):
-        raise ValueError(f"endpoint {text!r}: no host, or an address that is not written as [v6]:port")
+        raise ValueError(
+            f"endpoint {_shown(text)!r}: no host, or an address that is not written as [v6]:port"
+        )
     port: int | None = None
     if port_text is not None:
         if not port_text.isascii() or not port_text.isdigit() or not 0 < int(port_text) < 65536:
-            raise ValueError(f"endpoint {text!r}: {port_text!r} is not a port from 1 to 65535")
+            raise ValueError(f"endpoint {_shown(text)!r}: {port_text!r} is not a port from 1 to 65535")
         port = int(port_text)
     try:
         authority = netloc if netloc.isascii() else netloc.encode("idna").decode("ascii")
     except UnicodeError as error:
-        raise ValueError(f"endpoint {text!r}: {host!r} is no host name: {error}") from error
+        raise ValueError(f"endpoint {_shown(text)!r}: {host!r} is no host name: {error}") from error
     return Address(text, host, port, "", tls, authority)
 
 

@@ -137,6 +137,10 @@ def test_what_is_no_endpoint_is_named(text):
         "user:hidden@host:2379",
         "etcd://user:hidden@host:2379",
         "http://user:hidden@",
+        "http://user:hidden@x://",
+        "user:hidden@x://host:1",
+        "user:hidden://more@host:1",
+        "etcd://user:hidden@x@host:2379",
     ],
 )
 def test_credentials_in_an_endpoint_are_refused_and_not_repeated(text):
