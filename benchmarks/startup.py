@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from typing import NamedTuple
 
@@ -87,12 +88,12 @@ def measure(report: Report, settings: Settings) -> None:
             present.append(subject)
     imports: Samples = {}
     replies: Samples = {}
-    with server() as etcd:
+    with server() as etcd, tempfile.TemporaryDirectory() as compiled:
         host, port = etcd.endpoint.rpartition("/")[2].split(":")
         for number in range(-1, rounds):
             for subject in present:
-                found = import_once(subject)
-                reply = first_reply(subject, host, int(port)) if subject.get else None
+                found = import_once(subject, compiled)
+                reply = first_reply(subject, host, int(port), compiled) if subject.get else None
                 if number < 0:
                     continue  # it wrote the compiled modules
                 imports.setdefault(subject.name, []).append(found)
@@ -112,27 +113,34 @@ def measure(report: Report, settings: Settings) -> None:
         report.goal(Goal("7", f"first reply of a fresh process: time, purecd / {other}", 0.6, found))
 
 
-def spawn(subject: Subject, code: str) -> str:
+def spawn(subject: Subject, code: str, compiled: str) -> str:
+    """Run code in a fresh process.
+
+    Args:
+        compiled: folder where compiled modules are kept, for all alike, whatever this machine's settings.
+    """
     python = (
         str(peers.HOME / subject.environment / "bin" / "python") if subject.environment else sys.executable
     )
-    variables = {**os.environ, "PYTHONPATH": "" if subject.environment else str(peers.ROOT)}
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    variables["PYTHONPYCACHEPREFIX"] = compiled
+    variables["PYTHONPATH"] = "" if subject.environment else str(peers.ROOT)
     done = subprocess.run(
         [python, "-c", code], capture_output=True, text=True, check=True, env=variables, timeout=60
     )
     return done.stdout
 
 
-def import_once(subject: Subject) -> dict[str, float]:
-    found = json.loads(spawn(subject, IMPORT.format(statement=subject.statement)))
+def import_once(subject: Subject, compiled: str) -> dict[str, float]:
+    found = json.loads(spawn(subject, IMPORT.format(statement=subject.statement), compiled))
     return {"time": found["wall"] * 1e3, "cpu": found["cpu"] * 1e3, "memory": found["memory"] / 2**20}
 
 
-def first_reply(subject: Subject, host: str, port: int) -> dict[str, float]:
+def first_reply(subject: Subject, host: str, port: int, compiled: str) -> dict[str, float]:
     """Time and CPU from starting a process until it has ended, milliseconds."""
     code = f"host, port = {host!r}, {port}\n{subject.get}".replace("\\\n", "\n")
     before, wall = os.times(), time.perf_counter()
-    spawn(subject, code)
+    spawn(subject, code, compiled)
     wall, after = time.perf_counter() - wall, os.times()
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
     return {"time": wall * 1e3, "cpu": cpu * 1e3}
