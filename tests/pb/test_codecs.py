@@ -48,14 +48,32 @@ def test_pure_python_protobuf_is_not_used_for_decoding():
     assert run(code, "python") == "purecd.pb.decoding"
 
 
+LOADED = """
+import sys
+from purecd.pb import codecs, parsing
+def loaded():
+    return any("google.protobuf." + name in sys.modules for name in ("descriptor_pool", "message_factory"))
+"""
+uses_protobuf = codecs.decode_range.__module__ == "purecd.pb.parsing"
+
+
 @pytest.mark.parametrize("implementation", [None, "python"])
-def test_import_and_first_reply_load_little(implementation):
-    code = (
-        "import sys; from purecd.pb import codecs\n"
-        "names = ['google.protobuf.' + name for name in ('descriptor_pool', 'message_factory')]\n"
-        "print([name for name in names if name in sys.modules])\n"
-        "codecs.decode_range(b'')\n"
-        "print(names[0] in sys.modules)\n"
+def test_importing_and_the_first_small_replies_load_no_descriptors(implementation):
+    code = LOADED + (
+        "print(loaded())\n"
+        "small = {codecs.decode_range(b'').count for _ in range(parsing.BY_HAND_FIRST)}\n"
+        "print(loaded(), small)\n"
+        "print(codecs.decode_range(b'').count, loaded())\n"
     )
-    expected = codecs.decode_range.__module__ == "purecd.pb.parsing" and implementation is None
-    assert run(code, implementation).splitlines() == ["[]", str(expected)]
+    later = uses_protobuf and implementation is None
+    assert run(code, implementation).splitlines() == ["False", "False {0}", f"0 {later}"]
+
+
+@pytest.mark.skipif(not uses_protobuf, reason="protobuf is not upb")
+def test_a_large_reply_loads_the_descriptors_at_once():
+    code = LOADED + (
+        "data = b'\\x12\\x01\\x0a' * parsing.SMALL\n"  # malformed for both: a key value that is cut short
+        "try: codecs.decode_range(data)\n"
+        "except ValueError as error: print(loaded())\n"
+    )
+    assert run(code) == "True"
