@@ -220,7 +220,7 @@ def test_the_process_is_asked_only_when_told_to(monkeypatch):
         ("a:65536", ValueError, "port"),
         ("a:b", ValueError, "port"),
         (":1", ValueError, "no host"),
-        ("a b:1", ValueError, "host:port"),
+        ("a b:1", ValueError, "spaces"),
         ("a:1/path", ValueError, "host:port"),
         ("unix://", ValueError, "socket path"),
         ("unix:///" + "x" * 107, ValueError, "107 bytes"),
