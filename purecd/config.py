@@ -25,7 +25,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from purecd.core.endpoints import parse_endpoint
@@ -166,7 +165,7 @@ def _discovered(settings: _Settings, arguments: dict[str, Any], tls: Tls | None)
     if insecure:
         return tls
     # Who can forge DNS must not choose the name that is verified.
-    return replace(tls or Tls(), server_name=domain)
+    return (tls or Tls())._replace(server_name=domain)
 
 
 def _any_secure(endpoints: str | Sequence[str]) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from purecd.core.channel import Channel
@@ -152,7 +151,7 @@ class Front:
 
     @endpoints.setter
     def endpoints(self, endpoints: str | Sequence[str]) -> None:
-        options = replace(self._options, endpoints=as_endpoints(endpoints))
+        options = Options(**{**self._options._asdict(), "endpoints": as_endpoints(endpoints)})
         addresses = [parse_endpoint(each) for each in options.endpoints]
         check_secrecy(options, addresses)
         self._options, self._addresses = options, addresses

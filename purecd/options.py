@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 if TYPE_CHECKING:
     import ssl
@@ -67,8 +66,27 @@ def _count(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be above 0, not {value!r}")
 
 
-@dataclass(frozen=True)
-class Tls:
+def _shown(values: Any, hidden: tuple[str, ...] = ()) -> str:
+    """A named tuple as `repr` shows it, without what is secret."""
+    fields = [f"{name}={value!r}" for name, value in values._asdict().items() if name not in hidden]
+    return f"{type(values).__name__}({', '.join(fields)})"
+
+
+# Named tuples whose makers check: as dataclasses, these three took a sixth of the time to import a client
+# (benchmarks/startup.py).
+
+
+class _Tls(NamedTuple):
+    ca_cert: str | None
+    cert: str | None
+    key: str | None
+    key_password: str | None
+    server_name: str | None
+    insecure_skip_verify: bool
+    context: ssl.SSLContext | None
+
+
+class Tls(_Tls):
     """How to speak TLS; the defaults verify the server against the system's authorities.
 
     Args:
@@ -83,23 +101,38 @@ class Tls:
     Files are read again for each connection, so renewed certificates are picked up.
     """
 
-    ca_cert: str | None = None
-    cert: str | None = None
-    key: str | None = None
-    key_password: str | None = field(default=None, repr=False)
-    server_name: str | None = None
-    insecure_skip_verify: bool = False
-    context: ssl.SSLContext | None = None
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        if (self.cert is None) != (self.key is None):
+    def __new__(
+        cls,
+        ca_cert: str | None = None,
+        cert: str | None = None,
+        key: str | None = None,
+        key_password: str | None = None,
+        server_name: str | None = None,
+        insecure_skip_verify: bool = False,
+        context: ssl.SSLContext | None = None,
+    ) -> Tls:
+        if (cert is None) != (key is None):
             raise ValueError("tls: cert and key must be given together")
-        if self.context is not None and (self.ca_cert or self.cert or self.insecure_skip_verify):
+        if context is not None and (ca_cert or cert or insecure_skip_verify):
             raise ValueError("tls: give either a context or files, not both")
+        return super().__new__(
+            cls, ca_cert, cert, key, key_password, server_name, insecure_skip_verify, context
+        )
+
+    def __repr__(self) -> str:
+        return _shown(self, hidden=("key_password",))
 
 
-@dataclass(frozen=True)
-class Retry:
+class _Retry(NamedTuple):
+    max_attempts: int | None
+    backoff: float
+    max_backoff: float
+    jitter: float
+
+
+class Retry(_Retry):
     """How often, and how quickly, a request is sent again where that is safe.
 
     Which requests may be sent again is not a matter of taste and cannot be chosen here.
@@ -112,18 +145,22 @@ class Retry:
         jitter: fraction by which a pause may be longer or shorter, 0 to 1.
     """
 
-    max_attempts: int | None = None
-    backoff: float = 0.025
-    max_backoff: float = 1.0
-    jitter: float = 0.2
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        if self.max_attempts is not None:
-            _count("max_attempts", self.max_attempts)
-        _seconds("backoff", self.backoff)
-        _seconds("max_backoff", self.max_backoff)
-        if not 0.0 <= self.jitter <= 1.0:
+    def __new__(
+        cls,
+        max_attempts: int | None = None,
+        backoff: float = 0.025,
+        max_backoff: float = 1.0,
+        jitter: float = 0.2,
+    ) -> Retry:
+        if max_attempts is not None:
+            _count("max_attempts", max_attempts)
+        _seconds("backoff", backoff)
+        _seconds("max_backoff", max_backoff)
+        if not 0.0 <= jitter <= 1.0:
             raise ValueError("jitter is a fraction from 0 to 1")
+        return super().__new__(cls, max_attempts, backoff, max_backoff, jitter)
 
     def pause(self, repetition: int) -> float:
         """Seconds before a repetition, jitter not applied.
@@ -137,10 +174,7 @@ class Retry:
         return min(self.backoff * 1.6 ** min(repetition - 2, 60), self.max_backoff)
 
 
-@dataclass(frozen=True)
-class Options:
-    """Everything a client can be told; see `Client` for what each one means."""
-
+class _Options(NamedTuple):
     endpoints: tuple[str, ...]
     timeout: Timeout = 10.0
     dial_timeout: float = 5.0
@@ -150,8 +184,8 @@ class Options:
     max_receive_size: int = MAX_RECEIVE_SIZE
     tls: Tls | None = None
     user: str = ""
-    password: str | None = field(default=None, repr=False)
-    token: str = field(default="", repr=False)
+    password: str | None = None
+    token: str = ""
     require_tls_for_auth: bool = False
     require_leader: bool = False
     fail_fast: bool = False
@@ -162,7 +196,14 @@ class Options:
     watch_buffer_events: int = 10_000
     watch_buffer_bytes: int = 64 * 1024 * 1024
 
-    def __post_init__(self) -> None:
+
+class Options(_Options):
+    """Everything a client can be told; see `Client` for what each one means."""
+
+    __slots__ = ()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Options:
+        self = super().__new__(cls, *args, **kwargs)
         _check_endpoints(self.endpoints)
         _check_credentials(self)
         for name in ("require_tls_for_auth", "require_leader", "fail_fast", "health_check"):
@@ -182,9 +223,15 @@ class Options:
                 f"message recv limit ({self.max_receive_size} bytes) must be greater than "
                 f"send limit ({self.max_send_size} bytes)"
             )
-        if self.keepalive_time is not None:
-            # Below 10 s etcd takes the PINGs for abuse; grpc-go raises it the same way.
-            object.__setattr__(self, "keepalive_time", max(self.keepalive_time, MIN_KEEPALIVE_TIME))
+        if self.keepalive_time is None:
+            return self
+        # Below 10 s etcd takes the PINGs for abuse; grpc-go raises it the same way.
+        least = max(self.keepalive_time, MIN_KEEPALIVE_TIME)
+        # Not by `_replace`: in PyPy that comes back here.
+        return super().__new__(cls, **{**self._asdict(), "keepalive_time": least})
+
+    def __repr__(self) -> str:
+        return _shown(self, hidden=("password", "token"))
 
     @property
     def auth_mode(self) -> str:
@@ -199,7 +246,7 @@ class Options:
 
     def at(self, endpoint: str) -> Options:
         """The same, for a client of one endpoint."""
-        return replace(self, endpoints=(endpoint,), auto_sync_interval=None)
+        return self._replace(endpoints=(endpoint,), auto_sync_interval=None)
 
 
 def as_endpoints(endpoints: str | Sequence[str]) -> tuple[str, ...]:

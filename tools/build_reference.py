@@ -267,7 +267,8 @@ def entry(name: str, thing: Any) -> Iterator[str]:
     yield f"### {name}"
     fields = getattr(thing, "_fields", None)
     made_by_users = (
-        thing.__module__ in ("purecd.requests", "purecd.testing.etcd") and thing is not purecd.Compare
+        thing.__module__ in ("purecd.requests", "purecd.options", "purecd.testing.etcd")
+        and thing is not purecd.Compare
     )
     if fields and not made_by_users:
         yield f"`{name}({', '.join(fields)})`"

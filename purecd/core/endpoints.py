@@ -17,8 +17,7 @@ Source: etcd client/v3/internal/endpoint and doc of gRPC connection backoff.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import quote, urlsplit
 
 FIRST_WAIT = 0.1
@@ -35,8 +34,7 @@ class Random(Protocol):
     def random(self) -> float: ...
 
 
-@dataclass(frozen=True)
-class Address:
+class Address(NamedTuple):
     """Where an endpoint is and how to talk to it.
 
     Attributes:

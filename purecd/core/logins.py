@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 LOGIN_SHARE = 0.5  # of the dial timeout
 
+
 class Logins(Links):
     """Links that greet and refresh their tokens; `Channel` says what else runs on them.
 

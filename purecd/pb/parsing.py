@@ -58,19 +58,23 @@ def _key_values(messages: Iterable[Any]) -> list[KeyValue]:
 
 
 def get_reply(message: Any) -> GetReply:
+    """The value of a parsed RangeResponse."""
     return _new(GetReply, (_header(message), _key_values(message.kvs), message.more, message.count))
 
 
 def put_reply(message: Any) -> PutReply:
+    """The value of a parsed PutResponse."""
     prev_kv = _key_value(message.prev_kv) if message.HasField("prev_kv") else None
     return _new(PutReply, (_header(message), prev_kv))
 
 
 def delete_reply(message: Any) -> DeleteReply:
+    """The value of a parsed DeleteRangeResponse."""
     return _new(DeleteReply, (_header(message), message.deleted, _key_values(message.prev_kvs)))
 
 
 def txn_reply(message: Any, depth: int = 1) -> TxnReply:
+    """The value of a parsed TxnResponse, with at most `MAX_TXN_DEPTH` levels of nested ones."""
     if depth > MAX_TXN_DEPTH:
         raise ValueError(f"txn replies are nested over {MAX_TXN_DEPTH} levels deep")
     responses = [_op_reply(response, depth) for response in message.responses]
@@ -109,14 +113,17 @@ _watch_fields = attrgetter(*WatchResponse._fields[1:-1])
 
 
 def watch_response(message: Any) -> WatchResponse:
+    """The value of a parsed WatchResponse."""
     return _new(WatchResponse, (_header(message), *_watch_fields(message), _events(message.events)))
 
 
 def compact_reply(message: Any) -> CompactReply:
+    """The value of a parsed CompactionResponse."""
     return CompactReply(_header(message))
 
 
 def keepalive(message: Any) -> tuple[Header, int, int]:
+    """`(header, lease id, TTL in seconds)` of a parsed LeaseKeepAliveResponse; TTL 0 means no such lease."""
     return _header(message), message.ID, message.TTL
 
 
