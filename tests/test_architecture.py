@@ -95,7 +95,7 @@ def room(module: str) -> str:
 def test_there_is_something_to_look_at():
     assert {"purecd.core.channel", "purecd.wire.http2", "purecd.sync.driver", "purecd.errors"} <= set(MODULES)
     assert "purecd.core.link" in imports(MODULES["purecd.core.channel"])
-    assert "socket" in imports(MODULES["purecd.sync.driver"])
+    assert "socket" in imports(MODULES["purecd.sync.sockets"])
     assert "purecd.errors" in imports(MODULES["purecd.wire.grpc"]), "relative imports count"
 
 

@@ -169,8 +169,11 @@ class Carriers:
         self._probes.clear()
         self._held.clear()
         self._leaving.clear()
+        machines: tuple[Any, Any] = (self._watches, self._leases)
+        self._machines = [each for each in machines if each is not None]
         for machine in self._machines:
             machine.mend(now)
+        self.busy = any(not each.idle for each in self._machines)
 
     def refreshed(self, link: Link, ok: bool, error: EtcdError | None, now: float) -> None:
         """A refresh on a link ended."""

@@ -10,6 +10,8 @@
    also tested.
 4. Whatever ended or got something to read is in `ready` once; the driver takes it from there
    and wakes who waits for it.
+5. An input that a signal cut short leaves nobody knows what half done. `mend` believes only what is
+   true at any moment: `calls`, and the lists of watchers and leases. With them it begins anew.
 
 How links come and go is told in `purecd.core.links`, what they ask on their own account in
 `purecd.core.logins`. Nothing in here blocks, reads a clock or
@@ -28,6 +30,7 @@ from purecd.core.endpoints import Address, Random
 from purecd.core.failures import call_failed, closed_during, expired, no_endpoint, own_copy
 from purecd.core.health import NOT_SERVING, SERVING, HealthWatch
 from purecd.core.link import Link, LinkState
+from purecd.core.links import CUT_SHORT
 from purecd.core.logins import Logins
 from purecd.core.op import Call
 from purecd.core.serverstream import ServerStream
@@ -66,6 +69,7 @@ class Channel(Logins):
 
     Attributes:
         carriers: the machines behind watches and leases, and their streams.
+        calls: all that were started and have not ended, oldest first.
         unsent: what arrived or passed caused requests to be queued; the driver sets it back.
     """
 
@@ -80,6 +84,7 @@ class Channel(Logins):
         super().__init__(options, addresses, rng, agent, metadata)
         self.carriers = Carriers(self, rng)
         self.unsent = False
+        self.calls: dict[Call, None] = {}
         self._waiting: deque[Call] = deque()
         self._max_receive = options.max_receive_size
         self._require_leader = options.require_leader
@@ -89,6 +94,7 @@ class Channel(Logins):
     def start(self, call: Call, now: float) -> None:
         """Send a call, or let it wait for a link. May end it at once."""
         call.started_at = now
+        self.calls[call] = None
         link = self.current  # none when closed
         if link is not None and link.usable and link.conn.available_streams() > 0:
             self._send(call, link, now)
@@ -182,6 +188,7 @@ class Channel(Logins):
         if type(call) is ServerStream:
             call.closed = True
         self.ready.append(call)
+        self.calls.pop(call, None)
 
     def _wanted(self) -> bool:
         if self.closed or (self.current is not None and self.current.usable):
@@ -301,6 +308,7 @@ class Channel(Logins):
             link.refreshes_in_a_row = 0
             link.stalled_since = None
             self.ready.append(call)
+            self.calls.pop(call, None)
             return
         self._done(call, self._failure(call, stream, link, now))
 
@@ -417,13 +425,26 @@ class Channel(Logins):
             self.settle(now)
 
     def mend(self, now: float) -> None:
-        """A signal cut an input short: give up all connections, and begin anew with new ones."""
-        for link in list(self.links):
-            self._drop(link, errors.Unavailable("a signal interrupted its use"), now)
-            self.endpoints.succeeded(link.endpoint, now)  # it is not to blame
-        self.current = None
+        """A signal cut an input short: give up all connections, and begin anew with new ones.
+
+        Calls that had not been sent wait for the next connection; the others end, and may have been
+        applied. Who waits for anything looks for himself afterwards, as `ready` is not complete.
+        """
+        super().mend(now)
+        self._waiting.clear()
+        for call in list(self.calls):
+            if call.done:
+                del self.calls[call]
+            elif call.stream is None and not self.closed:
+                self._waiting.append(call)
+            else:
+                error = errors.Unavailable(f"connection lost: {CUT_SHORT}", method=call.method.path)
+                error.maybe_applied = call.stream is not None
+                self._done(call, closed_during(error) if self.closed else error)
         self.carriers.mend(now)
-        if self._wanted():
+        if self.closed:
+            self.carriers.close(now)
+        elif self._wanted():
             self._dial(now)
 
     def replace_endpoints(self, addresses: list[Address], now: float) -> None:
@@ -442,11 +463,10 @@ class Channel(Logins):
         """
         self.closed = True
         self.carriers.orphan(error)
-        streams: list[Any] = [stream for link in self.links for stream in link.conn.streams]
-        for owner in [*self._waiting, *(stream.owner for stream in streams)]:
-            if type(owner) is ServerStream and not owner.closed:
-                owner.error = own_copy(error)
-                owner.done = owner.closed = True
+        for call in list(self.calls):
+            if type(call) is ServerStream and not call.closed:
+                call.error = own_copy(error)
+                call.done = call.closed = True
         for link in self.links:
             link.state = LinkState.CLOSED
         self.links, self.opening, self.closing, self.current = [], [], [], None

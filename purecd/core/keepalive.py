@@ -127,9 +127,9 @@ class KeepAlives:
         """Stop keeping all leases; none of them counts as lost."""
         self._closed = True
         for entry in list(self._entries.values()):
-            self._forget(entry)
             for lease in entry.leases:
                 self._finish(lease)
+            self._forget(entry)
 
     # Links.
 
@@ -160,8 +160,21 @@ class KeepAlives:
         self._advance(now)
 
     def mend(self, now: float) -> None:
-        """A signal cut an input short: begin anew with a stream of its own."""
-        self.link_lost(self._link, errors.Unavailable("a signal interrupted the client"), now)
+        """A signal cut an input short: ask for every lease anew, on another stream."""
+        self._link = self._stream = None
+        self._moving = self._stale = self._refreshing = False
+        self._suspects = None
+        self._reopen_at = now
+        self._actions.clear()
+        self._deadlines, self._renewals = Timers(), Timers()
+        for entry in list(self._entries.values()):
+            entry.leases = [each for each in entry.leases if not (each.lost or each.closed)]
+            if not entry.leases:
+                del self._entries[entry.lease_id]
+                continue
+            entry.extend(entry.alive_until)
+            self._deadlines.set(entry, entry.deadline)
+            self._renewals.set(entry, now)
 
     def refreshed(self, link: Any, generation: int, has_token: bool, now: float) -> None:
         """A connection has a newer token."""
@@ -270,8 +283,8 @@ class KeepAlives:
     def _no_leader(self, error: EtcdError) -> None:
         for entry in list(self._entries.values()):
             for lease in [each for each in entry.leases if each.require_leader]:
-                entry.leases.remove(lease)
                 self._end(lease, "no leader", "is not renewed without a leader", error)
+                entry.leases.remove(lease)
             if not entry.leases:
                 self._forget(entry)
 
@@ -389,9 +402,9 @@ class KeepAlives:
     # Ends.
 
     def _lose(self, entry: Entry, reason: str, what: str, cause: EtcdError | None) -> None:
-        self._forget(entry)
         for lease in entry.leases:
             self._end(lease, reason, what, cause)
+        self._forget(entry)
 
     def _forget(self, entry: Entry) -> None:
         del self._entries[entry.lease_id]

@@ -77,6 +77,7 @@ class Link:
         avoided: answers badly; takes no new calls while another link may be had.
         stalled_since: when the first call was sent of those that timed out since the last answer to
             any, monotonic seconds; None when none did.
+        torn: a signal interrupted its use, so nothing more may leave: it might continue half a frame.
         token: what ``token`` metadata carries, b"" for none.
         generation: counts the tokens of this link.
         login: the greeting or refresh under way.
@@ -127,6 +128,7 @@ class Link:
         self.suspect = False
         self.avoided = False
         self.stalled_since: float | None = None
+        self.torn = False
         self._options = options
         self._heads: dict[tuple[Any, ...], bytes] = {}  # header blocks by what they tell
 

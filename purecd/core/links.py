@@ -29,6 +29,7 @@ HURRY = 0.25
 SHORT_LIFE = 1.0
 MAX_KEEPALIVE_TIME = 7200.0
 DEBUG_SHOWN = 100
+CUT_SHORT = "a signal interrupted its use"
 
 
 class Links:
@@ -248,6 +249,7 @@ class Links:
         state, link.state = link.state, LinkState.CLOSED
         reason = error if error is not None else errors.Unavailable("connection closed by this side")
         reason.endpoint = reason.endpoint or link.name
+        self.closing.append(link)
         self.links.remove(link)
         if self.current is link:
             self.current = None
@@ -257,7 +259,6 @@ class Links:
             link.conn.receive_eof(reason.message)
         if link in self.opening:
             self.opening.remove(link)
-        self.closing.append(link)
         self._note("closed", link, reason.message if error is not None else "")
         if error is not None and state <= LinkState.READY:
             self._account(link, error, now, state)
@@ -270,6 +271,19 @@ class Links:
                 self._dial_one(now)  # at once, whatever the others being dialled come to
             else:
                 self._dial(now)
+
+    def mend(self, now: float) -> None:
+        """A signal cut an input short, nobody knows where: give up all connections."""
+        for link in [*self.links, *self.opening, *self.closing]:
+            link.state = LinkState.CLOSED
+            link.torn = True
+            if link not in self.closing:
+                self.closing.append(link)
+                self._note("closed", link, CUT_SHORT)
+        self.links.clear()
+        self.opening.clear()
+        self.current = None
+        self._hurry_at = None
 
     def _account(self, link: Link, error: EtcdError, now: float, state: LinkState = LinkState.READY) -> None:
         """Remember how a link to an endpoint ended."""

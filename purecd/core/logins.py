@@ -175,13 +175,13 @@ class Logins(Links):
         failed = answer is Answer.FAILED
         # A token of the caller's that was sent and refused: the rejection of the call says it all.
         refused = self.tokens.mode == "static" and isinstance(error, errors.AuthFailed)
-        waiting, link.waiting_refresh = link.waiting_refresh, []
-        for request in waiting:
+        for request in link.waiting_refresh:
             request.again = not failed
             if failed and error is not None and not refused:
                 request.error = own_copy(error)
             request.done = True
             self.ready.append(request)
+        link.waiting_refresh = []
         self._note("token", link, answer.value)
         self._refreshed(link, not failed, error, now)
 
@@ -217,7 +217,13 @@ class Logins(Links):
     def _release_refreshes(self, link: Link) -> None:
         """The next attempt goes to another link, whose token is another."""
         link.refresh_at = None
-        waiting, link.waiting_refresh = link.waiting_refresh, []
-        for request in waiting:
+        for request in link.waiting_refresh:
             request.again = request.done = True
             self.ready.append(request)
+        link.waiting_refresh = []
+
+    def mend(self, now: float) -> None:
+        """Give up all connections; what waits for their tokens may try again."""
+        super().mend(now)
+        for link in self.closing:
+            self._release_refreshes(link)

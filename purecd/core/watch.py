@@ -70,8 +70,8 @@ def open_watch(request: WatchRequest, timeout: Timeout = DEFAULT_TIMEOUT) -> Op[
     Sends: Watch/Watch, again whenever the connection is lost.
     """
     watcher = Watcher(request)
-    yield Attach(watcher)
     try:
+        yield Attach(watcher)
         if (yield Next(watcher)) is None:
             raise ClientClosed("the client was closed before a server had the watch")
     except BaseException:

@@ -185,8 +185,25 @@ class Watcher:
 
     def put_back(self) -> None:
         """Undo the last `take`, also one that was cut short: the response did not reach the reader."""
-        if self.taken is not None and not (self.inbox and self.inbox[0] is self.taken):
+        if self.closed or self.taken is None:
+            return
+        if not (self.inbox and self.inbox[0] is self.taken):
             self.inbox.appendleft(self.taken)
+        self._count()
+
+    def mend(self) -> None:
+        """Put right what a signal may have left half done: the counts, and what has been delivered."""
+        self.stream = self.create = None
+        self._count()
+        taken = [] if self.taken is None else [self.taken]
+        for response in reversed([*taken, *self.inbox]):
+            if response.events:
+                last = response.events[-1].kv.mod_revision
+                if last + 1 >= self.floor:
+                    self.passed(last)
+                return
+
+    def _count(self) -> None:
         self.buffered_events = sum(len(each.events) or 1 for each in self.inbox)
         self.buffered_bytes = sum(weigh(each.events) for each in self.inbox)
 
@@ -207,10 +224,6 @@ class Watcher:
         Servers up to 3.4.37, 3.5.21 and 3.6.1 may send such after a member restored a snapshot.
         """
         floor = self.floor
-        last = self.inbox[-1] if self.inbox else self.taken
-        if last is not None and last.events:
-            # Delivered, although a signal may have kept `passed` from noting it.
-            floor = max(floor, last.events[-1].kv.mod_revision + 1)
         if response.events[0].kv.mod_revision >= floor:
             return response
         events = [each for each in response.events if each.kv.mod_revision >= floor]

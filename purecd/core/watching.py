@@ -128,6 +128,12 @@ class WatchMux(WatchPlaces):
         self._asked_revision = False
         super().link_ready(link, generation, has_token, now)
 
+    def mend(self, now: float) -> None:
+        """A signal cut an input short: begin anew from where each watcher is to go on."""
+        self._regressed.clear()
+        self._asked_revision = False
+        super().mend(now)
+
     def revision_answer(self, link: Any, revision: int | None, now: float) -> None:
         """The store is at `revision`; None if it could not be read."""
         if link is not self._link or not self._asked_revision:
@@ -302,8 +308,7 @@ class WatchMux(WatchPlaces):
             return
         stream.establish(watcher, create, response)
         if not watcher.created:
-            watcher.created = True
-            watcher.created_revision = revision
+            watcher.created_revision = watcher.created_revision or revision
             # A resumption from 0 would mean "from then on" and lose what happened in between.
             watcher.next_revision = watcher.next_revision or self._revision or 1
             if not watcher.request.start_revision:
@@ -311,6 +316,7 @@ class WatchMux(WatchPlaces):
                 self._ask_where(stream)
             if watcher.request.created_notify:
                 self._deliver(watcher, response)
+            watcher.created = True  # last: `mend` begins anew with what was not told
         elif response.header.cluster_id and revision < watcher.seen_revision:
             # Either the member lags or the store was restored. Without an id a proxy made it up.
             self._regressed[watcher] = None

@@ -109,17 +109,21 @@ class WatchPlaces:
         self._link = None
         self._usable = False
         self._actions.clear()
+        self._ready.clear()
         self._timers = Timers()
         self._denials.reset()
         for lane in self._lanes:
             lane.streams.clear()
             lane.waiting.clear()
-        for watcher in self._watchers:
-            watcher.stream = watcher.create = None
+        for watcher in list(self._watchers):
+            watcher.mend()
             watcher.listed = False
-            self._list(watcher)
-            if watcher.state is not State.SUSPENDED:
+            if watcher.closed or watcher.error is not None:
+                watcher.state = State.ENDED
+                del self._watchers[watcher]
+            elif watcher.state is not State.SUSPENDED or not watcher.inbox:
                 self._wait(watcher)
+            self._list(watcher)
 
     def auth_failed(self, error: EtcdError, now: float) -> None:
         """Nobody can log in with the client's credentials: watches that have no place end."""
@@ -241,8 +245,8 @@ class WatchPlaces:
     def _finish(self, watcher: Watcher, error: EtcdError | None) -> None:
         """End a watch."""
         self._leave(watcher)
+        watcher.error = error  # first: `mend` goes by it
         watcher.state = State.ENDED
-        watcher.error = error
         self._watchers.pop(watcher, None)
         self._list(watcher)
 

@@ -31,13 +31,15 @@ class Watch:
 
     def __init__(self, owner: Any, request: WatchRequest, timeout: Timeout) -> None:
         self._owner = owner
-        self._events: deque[Event] = deque()
         self._told_end = False
         try:
             self._watcher: Watcher = owner._run(operations.open_watch(request), timeout)
         except BaseException as error:
             self._tell_end("failed", str(error) or type(error).__name__)
             raise
+        # What was read and not handed out, and how many takings it comes from. Both change in one step,
+        # so that no signal comes in between.
+        self._unread: tuple[deque[Event], int] = deque(), self._watcher.takes
         owner._tell_watch("opened", "")
 
     def __enter__(self) -> Watch:
@@ -55,9 +57,11 @@ class Watch:
         return self
 
     def __next__(self) -> Event:
-        event = self.next(timeout=None)
-        if event is None:
+        events = self._unread[0] or self._fill(None)
+        if not events:
             raise StopIteration
+        event = events[0]
+        del events[0]  # no call follows, after which Python might run the handler of a signal
         return event
 
     def next(self, timeout: float | None = None) -> Event | None:
@@ -70,12 +74,22 @@ class Watch:
             TimeoutError: none came in time; the watch lives on.
             Compacted: events were compacted before they could be delivered.
         """
-        while not self._events:
-            response = self._read(operations.next_changes(self._watcher, timeout))
-            if response is None:
-                return None
-            self._events.extend(response.events)
-        return self._events.popleft()
+        events = self._unread[0] or self._fill(timeout)
+        if not events:
+            return None
+        event = events[0]
+        del events[0]  # as above
+        return event
+
+    def _fill(self, timeout: float | None) -> deque[Event]:
+        """Read the next events; none once the watch was closed."""
+        response = self._read(operations.next_changes(self._watcher, timeout))
+        if response is None:
+            return deque()
+        events = deque(response.events)
+        self._unread = events, self._watcher.takes
+        self._watcher.taken = None
+        return events
 
     def responses(self, timeout: float | None = None) -> Iterator[WatchResponse]:
         """Whole responses: all events of a revision are in one; progress reports have none.
@@ -87,25 +101,28 @@ class Watch:
             response = self._read(operations.next_response(self._watcher, timeout))
             if response is None:
                 return
+            self._unread = self._unread[0], self._watcher.takes
+            self._watcher.taken = None
             yield response
 
     def _read(self, op: Op[WatchResponse | None]) -> WatchResponse | None:
-        takes = self._watcher.takes
+        self._reclaim()
         try:
             response: WatchResponse | None = self._owner._run(op, None)
-        except TimeoutError:
-            raise
         except EtcdError as error:
             self._tell_end("failed", str(error))
             raise
-        except BaseException:  # a signal's handler raised, perhaps when a response was on its way here
-            if self._watcher.takes != takes:
-                self._owner._streams().put_back(self._watcher)
-            raise
-        self._watcher.taken = None
         if response is None:
             self._tell_end("closed", "")
         return response
+
+    def _reclaim(self) -> None:
+        """Give back what was taken last, if a signal kept it from arriving here."""
+        watcher = self._watcher
+        if watcher.takes != self._unread[1]:
+            if watcher.taken is not None and watcher.taken.events:
+                self._owner._streams().put_back(watcher)
+            self._unread = self._unread[0], watcher.takes
 
     def _tell_end(self, event: str, detail: str) -> None:
         """Tell the hooks, once, how it ended."""
@@ -119,7 +136,8 @@ class Watch:
 
         A revision of which some events were read and some not is read as a whole again.
         """
-        return operations.resume_revision(self._watcher, self._events)
+        self._reclaim()
+        return operations.resume_revision(self._watcher, self._unread[0])
 
     @property
     def created_revision(self) -> int:

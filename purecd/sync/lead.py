@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The waiting threads, and the lead: which of them waits on the sockets.
 
-The lead is taken and left in single steps that say by whom, so a signal that is handled between any
-two lines leaves no doubt: whoever gives up waiting calls `leave`, whether it had the lead or not.
+A signal's handler may raise between any two lines. So the lead is not a state that has to be undone: it
+belongs to a waiter, and counts only while that waiter's lock `here` is held by a ``with`` statement around
+all that it does. However that is left, the lead is free.
 """
 
 from __future__ import annotations
@@ -22,12 +23,22 @@ an answer on each connection, and its own keepalive PINGs want one, too."""
 
 
 class Waiter:
-    """A thread that waits for one thing."""
+    """A thread that waits for one thing.
 
-    __slots__ = ("fired", "lock")
+    Args:
+        mends: how often the channel had been mended before the thing was begun.
 
-    def __init__(self) -> None:
+    Attributes:
+        fired: what is waited for happened.
+        here: held while its thread waits or leads.
+    """
+
+    __slots__ = ("fired", "here", "lock", "mends")
+
+    def __init__(self, mends: int = 0) -> None:
         self.fired = False
+        self.mends = mends
+        self.here = threading.Lock()
         self.lock: threading.Lock | None = None
 
     def fire(self) -> None:
@@ -47,17 +58,27 @@ class Lead:
     """Held by one at a time; taking it never blocks."""
 
     def __init__(self) -> None:
-        self._by: dict[str, object] = {}
+        self._by: dict[str, Waiter] = {}
+        self._change = threading.Lock()  # held while the lead of one who is gone is passed on
 
-    def take(self, who: object) -> bool:
-        """Take it, unless somebody has it; whether `who` has it now."""
+    def take(self, who: Waiter) -> bool:
+        """Take it, unless somebody has it; whether `who` has it now. Its lock `here` must be held."""
+        holder = self._by.setdefault("who", who)
+        if holder is who:
+            return True
+        if holder.here.locked():
+            return False
+        with self._change:  # it left without a word
+            if self._by.get("who") is holder:
+                self._by["who"] = who
         return self._by.setdefault("who", who) is who
 
-    def leave(self, who: object) -> None:
+    def leave(self, who: Waiter) -> None:
         """Let others have it; nothing happens when `who` has it not."""
         if self._by.get("who") is who:
             del self._by["who"]
 
     def taken(self) -> bool:
         """Whether somebody has it."""
-        return bool(self._by)
+        holder = self._by.get("who")
+        return holder is not None and holder.here.locked()

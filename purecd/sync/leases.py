@@ -15,7 +15,6 @@ from purecd.core import leases
 from purecd.core.keptlease import KeptLease, alive_until
 from purecd.options import DEFAULT_TIMEOUT, Timeout, deadline_after
 from purecd.sync.driver import Driver
-from purecd.sync.lead import Waiter
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -179,7 +178,7 @@ class LeaseKeeper:
     """Keeps the leases of one client alive, on one thread that lives as long as there are any."""
 
     def __init__(self, driver: Driver) -> None:
-        self.waiter = Waiter()
+        self.waiter = driver.waiter()
         self.changed: deque[Lease] = deque()
         self._driver = driver
         self._lock = threading.Lock()  # guards _leases, _thread and the ends of leases
@@ -190,13 +189,17 @@ class LeaseKeeper:
         """Keep a lease alive."""
         kept = lease._kept
         kept.waiter = _Signal(self, lease)
-        self._driver.attach(kept)
-        with self._lock:
-            self._leases[id(lease)] = lease
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="purecd-leases", daemon=True)
-                self._thread.start()
-        self._driver.nudge(self.waiter)
+        try:
+            self._driver.attach(kept)
+            with self._lock:
+                self._leases[id(lease)] = lease
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._work, name="purecd-leases", daemon=True)
+                    self._thread.start()
+            self._driver.nudge(self.waiter)
+        except BaseException:
+            self.remove(lease)
+            raise
 
     def remove(self, lease: Lease) -> None:
         """Stop renewing it."""
@@ -215,7 +218,10 @@ class LeaseKeeper:
         while True:
             waiter = self.waiter
             self._driver.serve(waiter, None)
-            self.waiter = Waiter()
+            self.waiter = self._driver.waiter()
+            if waiter.mends != self.waiter.mends:
+                with self._lock:
+                    self.changed.extend(self._leases.values())  # a signal may have swallowed the news
             while self.changed:
                 lease = self.changed.popleft()
                 try:

@@ -985,3 +985,28 @@ def test_no_lease_is_lost_while_the_network_is_up(seed):
             world.connect()
         world.step()
     assert not any(lease.lost for lease in world.kept), seed
+
+
+# After a signal.
+
+
+def test_after_a_signal_every_lease_is_asked_for_anew():
+    bench = Bench()
+    leases = [bench.keep(number, 0.0) for number in (1, 2, 3, 4)]
+    bench.sends()
+    for number in (1, 2, 3, 4):
+        bench.answer(number, 30, 0.0)
+    # As if inputs had stopped halfway: one entry without its lease, one lease that was just told its end.
+    bench.machine._entries[1].leases.clear()
+    leases[1].error = errors.LeaseLost("lost")
+    bench.machine._renewals.discard(bench.machine._entries[3])
+    bench.machine._stream = None
+    bench.machine.mend(5.0)
+    bench.machine.link_ready(LINK_2, 1, False, 5.1)
+    bench.machine.handle_timer(5.1)
+    assert bench.sends() == [3, 4]
+    assert bench.stream.link == LINK_2
+    bench.answer(3, 30, 5.2)
+    assert bench.due() == pytest.approx(5.1 + 5, abs=0.1), "the other is asked again after a sixth of its TTL"
+    assert leases[2].alive_until == pytest.approx(5.1 + 30 * 0.99)
+    assert leases[3].alive_until == pytest.approx(30 * 0.99), "still believed alive, until its old deadline"

@@ -69,3 +69,30 @@ def test_a_revision_counts_as_seen_only_when_it_was_received():
     assert watcher.seen_revision == 0
     watcher.passed(60)
     assert watcher.seen_revision == 60
+
+
+def test_after_a_signal_the_counts_and_the_resume_point_follow_from_the_inbox():
+    watcher = Watcher(WatchRequest(b"k", start_revision=5))
+    for revision in (5, 6):
+        each = response(put(revision))
+        watcher.put(each, weigh(each.events))
+    watcher.buffered_events, watcher.next_revision = 9, 6  # the signal came before `passed(6)`
+    watcher.mend()
+    assert (watcher.next_revision, watcher.floor, watcher.buffered_events) == (7, 7, 2)
+    watcher.passed(9)  # by progress
+    watcher.mend()
+    assert watcher.next_revision == 10
+
+
+def test_what_a_reader_took_counts_as_delivered():
+    watcher = Watcher(WatchRequest(b"k", start_revision=5))
+    each = response(put(5))
+    watcher.put(each, weigh(each.events))
+    watcher.take()
+    watcher.mend()
+    assert watcher.next_revision == 6
+    watcher.put_back()
+    watcher.closed = True
+    watcher.forget_inbox()
+    watcher.put_back()
+    assert not watcher.inbox, "nothing of it is delivered once it is closed"

@@ -50,7 +50,6 @@ def test_a_storm_of_signals_costs_a_watch_no_event_and_repeats_none():
             raise KeyboardInterrupt
 
     written = []
-    until = time.monotonic() + 1.0
 
     def write():
         while time.monotonic() < until:
@@ -63,6 +62,7 @@ def test_a_storm_of_signals_costs_a_watch_no_event_and_repeats_none():
     ):
         watch = client.watch("k")
         seen = []
+        until = time.monotonic() + 1.0
         before = signal.signal(signal.SIGALRM, interrupt)
         writer = threading.Thread(target=write)
         writer.start()

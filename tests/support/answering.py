@@ -50,7 +50,10 @@ class Answering(Peer):
         with self._sending:
             self.holding = False
             for client, stream_id in self._held:
-                client.sendall(octets.answer(stream_id, REPLY))
+                try:
+                    client.sendall(octets.answer(stream_id, REPLY))
+                except OSError:
+                    pass  # the client ended that connection
             self._held = []
 
     def hang_up(self) -> None:

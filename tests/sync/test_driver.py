@@ -237,12 +237,15 @@ class Stalling(Answering):
         self.go_on.wait(10)
 
 
-@pytest.mark.parametrize(("backlog", "sent"), [(b"", b"goodbye"), (b"the rest of a request", b"")])
-def test_what_was_called_unsent_does_not_leave_with_the_goodbye(client, backlog, sent):
+@pytest.mark.parametrize(
+    ("backlog", "torn", "sent"),
+    [(b"", False, b"goodbye"), (b"the rest of a request", False, b""), (b"", True, b"")],
+)
+def test_what_was_called_unsent_does_not_leave_with_the_goodbye(client, backlog, torn, sent):
     here, there = socket.socketpair()
     transport = Transport(parse_endpoint("127.0.0.1:1"), 5.0)
     transport.sock, transport.connected, transport.backlog = here, True, backlog
-    link: Any = SimpleNamespace(transport=transport, data_to_send=lambda: b"goodbye")
+    link: Any = SimpleNamespace(transport=transport, torn=torn, data_to_send=lambda: b"goodbye")
     client._driver("calls")._close_link(link)
     with there:
         assert there.recv(100) == sent

@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
 from purecd.core.watcher import Watcher, WatchRequest, weigh
-from purecd.sync.driver import Driver
 from purecd.sync.handles import Watch
 from purecd.types import Event, EventType, KeyValue, WatchResponse
 
@@ -23,7 +20,6 @@ class Owner:
 
     def __init__(self):
         self.interrupted = False
-        self._state = threading.Lock()
 
     def _run(self, op, timeout):
         try:
@@ -51,7 +47,8 @@ class Owner:
     def _streams(self):
         return self
 
-    put_back = Driver.put_back
+    def put_back(self, watcher):
+        watcher.put_back()
 
 
 @pytest.mark.parametrize(

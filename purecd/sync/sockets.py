@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sockets of one channel on threads, and what guards the channel.
+
+1. `_state` guards the channel and is held for microseconds, never across I/O. `_write` is held
+   while bytes leave, so that they leave in order; it is taken before `_state`. What else is in here
+   belongs to the thread that has the lead.
+2. Sockets never block; only waiting for them does.
+3. A signal's handler may raise anywhere (Ctrl-C does). Each of the three kinds of work sets its mark when
+   it begins and takes it away when it is done: `_entered`, `_sending`, `_leading`. Who finds a mark where
+   nobody can be at work knows that a signal cut that work short, nobody knows where. Then the channel is
+   *mended*: all its connections are given up, and what runs on them begins anew. A mark that a signal
+   leaves behind is found by whoever comes next, in the same thread or in another one.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import deque
+from typing import Any, Callable, TypeVar
+
+from purecd import errors
+from purecd.core.channel import Channel
+from purecd.core.link import Link, LinkState
+from purecd.sync.lead import Lead, Tell, Waiter
+from purecd.sync.transport import CALM_BACKLOG, READ, WRITE, Poller, Transport, text_of
+
+T = TypeVar("T")
+
+
+class Sockets:
+    """Carries the bytes of a channel; `Driver` says who waits for what.
+
+    Args:
+        channel: used by nobody else.
+        tell: called with each note of the channel (event, endpoint, detail), no lock held.
+
+    Attributes:
+        mends: how often the channel was mended. A waiter of before has to look for itself.
+    """
+
+    def __init__(self, channel: Channel, tell: Tell) -> None:
+        self.channel = channel
+        self.mends = 0
+        self._tell = tell
+        self._state = threading.Lock()  # guards channel and _followers; never held across I/O
+        self._write = threading.Lock()  # held while bytes leave, so they leave in order
+        self._lead = Lead()  # of the thread that waits on the sockets
+        self._entered = self._sending = self._leading = False  # the marks of rule 3
+        self._followers: deque[Waiter] = deque()
+        self._stale = True  # what is waited for, or sent, may have to change
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_read.setblocking(False)
+        self._wake_write.setblocking(False)
+        self._closed = False
+        self._wait_for_nothing()
+
+    def _wait_for_nothing(self) -> None:
+        self._poller = Poller()  # this and the next two belong to the lead
+        self._links: dict[int, Link] = {}
+        self._served: dict[Link, int] = {}
+        if not self._closed:
+            self._poller.watch(self._wake_read.fileno(), READ)
+
+    # The channel.
+
+    def _do(self, how: Callable[..., T], *args: Any) -> T:
+        """Have the channel do something, and wake those whom it concerns."""
+        with self._state:
+            if self._entered:
+                self._mend()
+            self._entered = True
+            try:
+                result = how(*args)
+            except errors.EtcdError:
+                self._entered = False  # it refused
+                raise
+            self._entered = False
+            self._announce()
+        return result
+
+    def _mend(self) -> None:
+        """Work was cut short, nobody knows where: begin anew. `_state` is held."""
+        self.channel.mend(time.monotonic())
+        self.mends += 1
+        while self._followers:
+            self._followers.popleft().wake()
+        self._changed()
+
+    def _announce(self) -> None:
+        """Wake those whose call ended or whose source got something; `_state` is held."""
+        ready = self.channel.ready
+        if ready:
+            for item in ready:
+                waiter = item.waiter
+                if waiter is not None and not waiter.fired:
+                    waiter.fire()
+            ready.clear()
+
+    def _changed(self) -> None:
+        """Somebody else than the lead changed something: the lead must look again too."""
+        self._stale = True
+        if self._lead.taken():
+            self._wake()
+
+    def _lost(self, link: Link, reason: str, cause: OSError | None) -> None:
+        error = errors.Unavailable(reason, endpoint=link.name)
+        error.__cause__ = cause
+        self._do(self.channel.link_lost, link, error, time.monotonic())
+        self._changed()
+
+    # The work of the lead.
+
+    def _begin_leading(self) -> None:
+        """The lead goes to work; whoever had it before may have been cut short."""
+        if self._leading:
+            for fd in self._poller.known():
+                self._poller.forget(fd)
+            self._wait_for_nothing()
+            self._do(self._mend)
+            self._stale = True
+        self._leading = True
+
+    def _prepare(self) -> None:
+        """Open and close what the channel wants, send what is queued, wait for the right things."""
+        channel = self.channel
+        self._stale = False
+        if channel.opening or channel.closing:
+            self._open_and_close()
+        for link in list(channel.links):
+            transport = link.transport
+            if transport is None or transport.resolving or transport.closed:
+                continue
+            if transport.connected:
+                self._flush(link, preparing=True)
+                if transport.closed:
+                    continue
+                wanted = READ if not transport.backlog else READ | WRITE
+                if len(transport.backlog) > CALM_BACKLOG and link.conn.throttled:
+                    wanted = WRITE
+            else:
+                wanted = WRITE
+            if self._served.get(link) != wanted:
+                self._watch(link, wanted)
+        if channel.opening or channel.closing:
+            self._open_and_close()
+
+    def _watch(self, link: Link, wanted: int) -> None:
+        fd = link.transport.fileno()
+        for old in [each for each, owner in self._links.items() if owner is link and each != fd]:
+            self._forget(old)
+        self._links[fd] = link
+        self._poller.watch(fd, wanted)
+        self._served[link] = wanted
+
+    def _forget(self, fd: int) -> None:
+        self._poller.forget(fd)
+        link = self._links.pop(fd, None)
+        if link is not None:
+            self._served.pop(link, None)
+
+    def _open_and_close(self) -> None:
+        channel = self.channel
+        while channel.closing:
+            link = channel.closing[0]
+            self._close_link(link)
+            self._do(channel.closing.remove, link)
+        while channel.opening:
+            for link in list(channel.opening):
+                self._dial(link)
+
+    def _dial(self, link: Link) -> None:
+        transport = link.transport = Transport(link.address, link.keepalive_timeout)
+        try:
+            transport.dial(self._wake)
+        except OSError as error:
+            self._lost(link, f"cannot connect: {text_of(error)}", error)
+        self._do(self._dialled, link)
+        self._stale = True  # it is to be waited for
+
+    def _dialled(self, link: Link) -> None:
+        if link in self.channel.opening:
+            self.channel.opening.remove(link)
+
+    def _close_link(self, link: Link) -> None:
+        transport = link.transport
+        if transport is None:
+            return
+        if transport.connected and not transport.backlog and not link.torn:
+            try:
+                transport.send(link.data_to_send())
+            except OSError:
+                pass  # it is being closed anyway
+        for fd in [each for each, owner in self._links.items() if owner is link]:
+            self._forget(fd)
+        transport.close()
+
+    def _ready(self, link: Link) -> None:
+        """A socket can be read, or written, or failed."""
+        transport = link.transport
+        if transport.closed:
+            return
+        try:
+            if not transport.connected:
+                self._connected(link)
+                return
+            if transport.backlog:
+                self._flush(link)
+            data = transport.receive()
+            if data:
+                self._do(self.channel.link_received, link, data, time.monotonic())
+            elif data is not None:
+                self._lost(link, "connection closed by the peer", None)
+        except OSError as error:
+            if error.errno is None:
+                raise  # a TimeoutError of a signal's handler
+            self._lost(link, f"connection lost: {text_of(error)}", error)
+
+    def _connected(self, link: Link) -> None:
+        try:
+            connected = link.transport.finish_dial()
+        except OSError as error:
+            self._lost(link, f"cannot connect: {text_of(error)}", error)
+            return
+        self._served.pop(link, None)
+        self._stale = True
+        if connected:
+            self._do(self.channel.link_opened, link, time.monotonic())
+
+    def _drain_wakes(self) -> None:
+        try:
+            self._wake_read.recv(4096)
+        except (BlockingIOError, InterruptedError):
+            pass  # another wake was taken with it
+        self._stale = True
+        for link in list(self.channel.links):
+            transport = link.transport
+            if transport is not None and transport.resolving:
+                try:
+                    transport.resolved()
+                except OSError as error:
+                    self._lost(link, f"cannot connect: {text_of(error)}", error)
+
+    # What anybody may do.
+
+    def _flush(self, link: Link, *, preparing: bool = False) -> None:
+        """Send what the link has queued.
+
+        Args:
+            preparing: whoever calls looks afterwards what to wait for. Another look would be asked
+                for as long as the peer takes nothing, and nobody would wait at all.
+        """
+        transport = link.transport
+        with self._write:
+            if self._sending:
+                self._do(self._mend)
+            self._sending = True
+            try:
+                if transport is not None and transport.connected and not transport.closed:
+                    self._send(link, transport, preparing)
+            except OSError as error:
+                if error.errno is None:
+                    raise  # a TimeoutError of a signal's handler
+                self._lost(link, f"connection lost: {text_of(error)}", error)
+            self._sending = False
+
+    def _send(self, link: Link, transport: Transport, preparing: bool) -> None:
+        waiting = len(transport.backlog)
+        data = self._do(self._take_out, link, waiting)
+        if data is None:
+            return
+        offered = waiting + len(data)
+        try:
+            sent = transport.send(data)
+        except OSError:
+            link.data_written(-offered)
+            raise
+        if sent != offered:
+            link.data_written(sent - offered)
+        if (transport.backlog or waiting) and not preparing:
+            self._stale = True
+            if not waiting and self._lead.taken():
+                self._wake()
+
+    @staticmethod
+    def _take_out(link: Link, waiting: int) -> bytes | None:
+        """The bytes that a link sends after `waiting` octets of before, None when there are none at all."""
+        if link.state is LinkState.CLOSED:
+            return None  # what has not left by now must not leave any more
+        data = link.data_to_send()
+        offered = waiting + len(data)
+        # Counted before it is sent: another thread that sees the connection break
+        # meanwhile must not take the request for unsent.
+        link.data_written(offered)
+        return data if offered else None
+
+    def _wake(self) -> None:
+        """Make the lead look again."""
+        try:
+            self._wake_write.send(b"\0")
+        except (BlockingIOError, InterruptedError):
+            pass  # it is going to look anyway
+        except OSError:
+            if not self._closed:
+                raise
