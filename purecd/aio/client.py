@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from purecd import errors, forking
 from purecd.aio import groups
@@ -123,10 +124,10 @@ class AsyncClient(Front, AsyncCommands):
 
     # What operations are run on.
 
-    async def _run(self, op: Op[T], timeout: Timeout) -> T:
+    def _run(self, op: Op[T], timeout: Timeout) -> Coroutine[Any, Any, T]:
         if timeout is DEFAULT_TIMEOUT:
             timeout = self._options.timeout
-        return await run(op, self, deadline_after(timeout, time.monotonic()))
+        return run(op, self, deadline_after(timeout, time.monotonic()))
 
     def _streams(self) -> Driver:
         return self._driver("streams")

@@ -2,8 +2,11 @@
 """The asyncio driver: carries the bytes of one channel on an event loop.
 
 It belongs to the loop that was running when it was made, and everything in it happens there.
-Bytes go to the transport as soon as there are any; what arrives wakes the futures of those
-who wait for it.
+
+1. What arrives wakes the futures of those who wait for it. Their tasks run in the same turn of the
+   loop, and what they and others ask for in that turn leaves in one write at its end: a write is a
+   system call, which costs more than all the rest of a call.
+2. All calls share one timer for their deadlines, set for the earliest.
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ from purecd.core.channel import Channel
 from purecd.core.endpoints import Address
 from purecd.core.link import Link, LinkState
 from purecd.core.op import Call, Refresh
+
+EXPIRY_GRAIN = 0.002
+"""Seconds at least between looks at which calls are late, however many deadlines there are."""
 
 
 class _LinkProtocol(asyncio.Protocol):
@@ -56,39 +62,54 @@ class Driver:
         self._dials: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
+        self._gathering = False  # what is queued leaves at the end of this turn of the loop
+        self._open: dict[Call, None] = {}  # calls with a deadline
+        self._expiry: asyncio.TimerHandle | None = None
+        self._expiry_at = float("inf")  # the earliest deadline, or before it
 
     # Calls.
 
-    async def call(self, call: Call) -> bytes:
-        """Perform one attempt; its reply message.
+    def begin(self, call: Call) -> asyncio.Future[None] | None:
+        """Begin one attempt: a future to wait for, and to call `end` after; None if it ended at once."""
+        self.channel.start(call, time.monotonic())
+        if call.done:
+            return None
+        future = call.waiter = self.loop.create_future()
+        if not self._gathering:
+            self._gather()
+        deadline = call.deadline
+        if deadline is not None:
+            self._open[call] = None
+            if deadline < self._expiry_at:
+                self._set_expiry(deadline)
+        return future
 
-        Raises:
-            EtcdError: why there is none.
-        """
-        now = time.monotonic()
-        self.channel.start(call, now)
-        if not call.done:
-            future = call.waiter = self.loop.create_future()
-            self._settle(call.link)
-            timer = None
-            if call.deadline is not None:
-                timer = self.loop.call_later(call.deadline - now, self._expire, call)
-            try:
-                await future
-            except asyncio.CancelledError:
-                self.channel.abandon(call, time.monotonic())
-                self._settle(call.link)
-                raise
-            finally:
-                if timer is not None:
-                    timer.cancel()
-        if call.error is not None:
-            raise call.error
-        return call.message
+    def end(self, call: Call) -> None:
+        """Nobody waits for an attempt any more."""
+        self._open.pop(call, None)
 
-    def _expire(self, call: Call) -> None:
-        self.channel.expire(call, time.monotonic())
+    def abandon(self, call: Call) -> None:
+        """Give up on an attempt."""
+        self.channel.abandon(call, time.monotonic())
         self._settle(call.link)
+
+    def _set_expiry(self, when: float) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expiry_at = when
+        self._expiry = self.loop.call_later(max(0.0, when - time.monotonic()), self._expire)
+
+    def _expire(self) -> None:
+        """End the calls whose deadline has passed."""
+        now = time.monotonic()
+        self._expiry, self._expiry_at = None, float("inf")
+        for call in [each for each in self._open if each.deadline is not None and each.deadline <= now]:
+            self.channel.expire(call, now)
+            self.end(call)
+        self._settle_all()
+        earliest = min([each.deadline for each in self._open if each.deadline is not None], default=None)
+        if earliest is not None:
+            self._set_expiry(max(earliest, now + EXPIRY_GRAIN))
 
     async def refresh(self, request: Refresh, deadline: float | None) -> bool:
         """Have a token replaced; whether another attempt makes sense."""
@@ -186,7 +207,9 @@ class Driver:
     def received(self, link: Link, data: bytes) -> None:
         """Bytes arrived."""
         self.channel.link_received(link, data, time.monotonic())
-        self._settle(link)
+        self._awaken()
+        if not self._gathering:
+            self._gather()  # behind the tasks that go on now
 
     def lost(self, link: Link, reason: str, cause: BaseException | None) -> None:
         """A socket is gone."""
@@ -201,12 +224,7 @@ class Driver:
         if link is not None:
             self._flush(link)
         channel = self.channel
-        if channel.ready:
-            ready, channel.ready = channel.ready, []
-            for item in ready:
-                waiter = item.waiter
-                if waiter is not None and not waiter.done():
-                    waiter.set_result(None)
+        self._awaken()
         if channel.opening or channel.closing:
             self._open_and_close()
         if channel.notes:
@@ -216,6 +234,24 @@ class Driver:
         timer = channel.next_timer()
         if timer is not None and timer < self._timer_at:
             self._set_timer(timer)
+
+    def _awaken(self) -> None:
+        channel = self.channel
+        if channel.ready:
+            ready, channel.ready = channel.ready, []
+            for item in ready:
+                waiter = item.waiter
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(None)
+
+    def _gather(self) -> None:
+        """Settle at the end of this turn of the loop, or of the next where this one is under way."""
+        self._gathering = True
+        self.loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._gathering = False
+        self._settle_all()
 
     def _settle_all(self) -> None:
         for link in list(self.channel.links):
@@ -299,6 +335,9 @@ class Driver:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
         for task in list(self._dials):
             task.cancel()
         if self._dials:

@@ -50,7 +50,11 @@ async def run(op: Op[T], drivers: Drivers, deadline: float | None) -> T:
         while True:
             try:
                 if type(effect) is Call:
-                    result = await _call(effect, drivers, deadline)
+                    driver = _prepare(effect, drivers, deadline)
+                    if drivers.hooks:
+                        result = await _observed(effect, driver, drivers.hooks)
+                    else:
+                        result = await _attempt(effect, driver)
                 else:
                     result = await _perform(effect, drivers, deadline)
             except BaseException as error:
@@ -65,22 +69,37 @@ async def run(op: Op[T], drivers: Drivers, deadline: float | None) -> T:
         return value
 
 
-async def _call(call: Call, drivers: Drivers, deadline: float | None) -> Any:
+def _prepare(call: Call, drivers: Drivers, deadline: float | None) -> Driver:
     exchange.encode(call, drivers.max_send_size, deadline)
     call.fail_fast = drivers.fail_fast
     call.retry = drivers.retry
-    driver = drivers._driver("calls", call.endpoint)
-    hooks = drivers.hooks
-    if not hooks:
-        return exchange.decode(call, await driver.call(call))
+    return drivers._driver("calls", call.endpoint)
+
+
+async def _attempt(call: Call, driver: Driver) -> Any:
+    # No coroutine more than needed between a task and its future: each is resumed for each call.
+    future = driver.begin(call)
+    if future is not None:
+        try:
+            await future
+        except asyncio.CancelledError:
+            driver.abandon(call)
+            raise
+        finally:
+            driver.end(call)
+    if call.error is not None:
+        raise call.error
+    return exchange.decode(call, call.message)
+
+
+async def _observed(call: Call, driver: Driver, hooks: tuple[Hook, ...]) -> Any:
     observed = Observed(hooks, call)
     try:
-        message = await driver.call(call)
-        reply = exchange.decode(call, message)
+        reply = await _attempt(call, driver)
     except BaseException as error:
         observed.ended(b"", error)
         raise
-    observed.ended(message, None)
+    observed.ended(call.message, None)
     return reply
 
 

@@ -12,6 +12,7 @@ import pytest
 
 import purecd
 from purecd import errors
+from purecd.aio.driver import Driver
 from tests.support.answering import Answering, eventually, open_files
 
 
@@ -224,3 +225,47 @@ def test_nothing_is_left_after_a_hundred_clients(server):
 def test_a_client_is_made_outside_of_a_loop():
     client = purecd.AsyncClient("127.0.0.1:1")
     asyncio.run(client.close())
+
+
+def test_requests_of_one_turn_of_the_loop_leave_in_one_write(server, monkeypatch):
+    writes = []
+    sent = Driver._flush
+
+    def counted(driver, link):
+        before = link.conn.unwritten
+        sent(driver, link)
+        if before:
+            writes.append(before)
+
+    async def main():
+        async with purecd.AsyncClient(server.endpoint) as client:
+            await client.get("k")
+            monkeypatch.setattr(Driver, "_flush", counted)
+            await asyncio.gather(*[client.get("k") for _ in range(20)])
+
+    asyncio.run(main())
+    requests = [size for size in writes if size > 100]
+    assert len(requests) == 1, "twenty requests, one write"
+
+
+def test_calls_with_different_deadlines_share_a_timer(server):
+    async def main():
+        async with purecd.AsyncClient(server.endpoint) as client:
+            await client.get("k")
+            server.holding = True
+            started = time.monotonic()
+            ended = {}
+
+            async def late(timeout):
+                with pytest.raises(errors.DeadlineExceeded):
+                    await client.get("k", timeout=timeout)
+                ended[timeout] = time.monotonic() - started
+
+            timeouts = [0.3, 0.1, 0.2, 0.1001, 0.3001]
+            await asyncio.gather(*[late(timeout) for timeout in timeouts])
+            assert list(ended) == sorted(timeouts)
+            assert all(ended[timeout] >= timeout for timeout in timeouts)
+            driver = client._drivers["calls"]
+            assert not driver._open
+
+    asyncio.run(main())
