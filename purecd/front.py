@@ -103,6 +103,7 @@ class Front:
             auto_sync_interval=auto_sync_interval,
             min_server_version=min_server_version,
         )
+        self._lease_channel = ""
         self.max_send_size = max_send_size
         self.fail_fast = fail_fast
         self.retry = retry
@@ -136,6 +137,16 @@ class Front:
 
     def _start(self) -> None:
         """Prepare what the front keeps; nothing is opened yet."""
+
+    def _channel_for_leases(self, calls: Channel | None) -> str:
+        """Name of the channel on which leases are kept alive, decided once.
+
+        They share one with the watches, except where servers take so few streams that a watch could keep
+        the renewals from being sent.
+        """
+        if not self._lease_channel:
+            self._lease_channel = "leases" if calls is not None and calls.few_streams else "streams"
+        return self._lease_channel
 
     def _new_channel(self, endpoint: str | None) -> Channel:
         """A channel to all endpoints, or to the given one only."""

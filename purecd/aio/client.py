@@ -103,7 +103,7 @@ class AsyncClient(Front, AsyncCommands):
         return await self._run(membership.check_versions(self.endpoints, minimum), timeout)
 
     def _endpoints_changed(self, addresses: list[Address]) -> None:
-        for name in ("calls", "streams"):
+        for name in ("calls", "streams", "leases"):
             driver = self._drivers.get(name)
             if driver is not None:
                 driver.replace_endpoints(list(addresses))
@@ -131,6 +131,10 @@ class AsyncClient(Front, AsyncCommands):
 
     def _streams(self) -> Driver:
         return self._driver("streams")
+
+    def _leases(self) -> Driver:
+        calls = self._drivers.get("calls")
+        return self._driver(self._channel_for_leases(calls.channel if calls is not None else None))
 
     def _driver(self, kind: str, endpoint: str | None = None) -> Driver:
         name = kind if endpoint is None else endpoint

@@ -188,7 +188,11 @@ class AsyncCommands:
         raise NotImplementedError  # clients and their views say how
 
     def _streams(self) -> Driver:
-        """The driver of watches and leases."""
+        """The driver of watches."""
+        raise NotImplementedError  # clients and their views say how
+
+    def _leases(self) -> Driver:
+        """The driver of leases."""
         raise NotImplementedError  # clients and their views say how
 
 
@@ -210,6 +214,9 @@ class AsyncView(AsyncCommands):
 
     def _streams(self) -> Driver:
         return self._parent._streams()
+
+    def _leases(self) -> Driver:
+        return self._parent._leases()
 
 
 class AsyncOrdered(AsyncView):

@@ -88,7 +88,7 @@ class AsyncLease:
         if not self._keeping:
             self._keeping = True
             self._kept.waiter = _Signal(self)
-            self._owner._streams().attach(self._kept)
+            self._owner._leases().attach(self._kept)
 
     def check(self) -> None:
         """Raise `LeaseLost` if it is lost."""
@@ -128,7 +128,7 @@ class AsyncLease:
     def close(self) -> None:
         """Stop renewing it; it lives on for the rest of its time. See `revoke`."""
         if self._keeping and not self._ended.is_set():
-            self._owner._streams().detach(self._kept)
+            self._owner._leases().detach(self._kept)
         self._ended.set()
 
     async def revoke(self, timeout: Timeout = DEFAULT_TIMEOUT) -> Done:

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from purecd.options import Options
 
 DEMOTE_AFTER = 0.5
+LONG_LIVED = 3
+"""Streams: watches with and without `require_leader`, and keep-alives."""
 
 _REQUIRE_LEADER = ((b"hasleader", b"true"),)
 # Answers that say: this member cannot serve now, another one may.
@@ -209,6 +211,11 @@ class Channel(Logins):
         """An answer will not do: prefer another endpoint than the one that gave it."""
         if call.link is not None:
             self._turn_from(call.link, now)
+
+    @property
+    def few_streams(self) -> bool:
+        """Whether a connection takes fewer streams than watches and leases may need together."""
+        return self.current is not None and self.current.conn.peer.max_concurrent_streams < LONG_LIVED
 
     # Sources.
 

@@ -104,7 +104,7 @@ class Client(Front, Commands):
         return self._run(membership.check_versions(self.endpoints, minimum), timeout)
 
     def _endpoints_changed(self, addresses: list[Address]) -> None:
-        for name in ("calls", "streams"):
+        for name in ("calls", "streams", "leases"):
             driver = self._drivers.get(name)
             if driver is not None:
                 driver.replace_endpoints(list(addresses))
@@ -136,10 +136,11 @@ class Client(Front, Commands):
         return self._driver("streams")
 
     def _lease_keeper(self) -> LeaseKeeper:
-        streams = self._driver("streams")
+        calls = self._drivers.get("calls")
+        driver = self._driver(self._channel_for_leases(calls.channel if calls is not None else None))
         with self._lock:
             if self._keeper is None:
-                self._keeper = LeaseKeeper(streams)
+                self._keeper = LeaseKeeper(driver)
             return self._keeper
 
     def _driver(self, kind: str, endpoint: str | None = None) -> Driver:
@@ -153,15 +154,16 @@ class Client(Front, Commands):
                 raise errors.ClientClosed("the client is closed")
             driver = self._drivers.get(name)
             if driver is None:
-                tend = self._tend_calls if name == "streams" else None
+                tend = self._tend_others if name in ("streams", "leases") else None
                 driver = self._drivers[name] = Driver(self._new_channel(endpoint), self._tell, tend)
             self._follow_members()  # the thread of the parent does not run in a child process
             return driver
 
-    def _tend_calls(self) -> None:
-        calls = self._drivers.get("calls")
-        if calls is not None:
-            calls.tend()
+    def _tend_others(self) -> None:
+        for name in ("calls", "streams"):
+            driver = self._drivers.get(name)
+            if driver is not None:
+                driver.tend()  # but for the one that is being led
 
     def _after_fork(self) -> None:
         """This is a child process: the connections are the parent's, leave them alone and start anew."""

@@ -187,7 +187,7 @@ class Commands:
         raise NotImplementedError  # clients and their views say how
 
     def _streams(self) -> Driver:
-        """The driver of watches and leases."""
+        """The driver of watches."""
         raise NotImplementedError  # clients and their views say how
 
     def _lease_keeper(self) -> LeaseKeeper:

@@ -42,6 +42,16 @@ def test_no_more_calls_at_once_than_the_server_takes():
     assert len(world.dialled) == 1
 
 
+@pytest.mark.parametrize(("limit", "few"), [(1, True), (2, True), (3, False), (None, False)])
+def test_a_server_that_takes_few_streams_is_known(limit, few):
+    world = World()
+    assert not world.channel.few_streams
+    if limit is not None:
+        world.settings["a:1"] = {MAX_CONCURRENT_STREAMS: limit}
+    world.do(kv.get("k"))
+    assert world.channel.few_streams is few
+
+
 def full(world: World) -> tuple[Run, Run]:
     """A call that takes the only stream of a server, and one that waits for it."""
     world.settings["a:1"] = {MAX_CONCURRENT_STREAMS: 1}

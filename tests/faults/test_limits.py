@@ -122,10 +122,12 @@ def open_reader(client, start):
             start = error.compact_revision
 
 
-def test_f26_two_streams_and_a_hundred_callers(front, start_server):
-    server = start_server(args=["--max-concurrent-streams=2"])
+@pytest.mark.parametrize("streams", [1, 2])
+def test_f26_few_streams_and_a_hundred_callers(front, start_server, streams):
+    server = start_server(args=[f"--max-concurrent-streams={streams}"])
     client = front.client(server.endpoint, timeout=20)
-    watches = [client.watch(f"k{number}") for number in range(5)]
+    kinds = [False, True][:streams]  # each needs a stream of its own
+    watches = [client.watch(f"k{number}", require_leader=kinds[number % streams]) for number in range(5)]
     lease = client.lease(2)
     started = time.monotonic()
     replies = together(100, lambda number: client.put(f"k{number}", "v"))
@@ -134,7 +136,7 @@ def test_f26_two_streams_and_a_hundred_callers(front, start_server):
     assert [watch.next(timeout=5).value for watch in watches] == [b"v"] * 5
     time.sleep(3)
     assert not lease.lost, "keep-alives have a stream"
-    figures(f"test_f26[{front.name}]", seconds=round(took, 2))
+    figures(f"test_f26[{front.name}-{streams}]", seconds=round(took, 2))
     for watch in watches:
         watch.close()
 

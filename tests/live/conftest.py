@@ -69,7 +69,7 @@ def prefix(request: pytest.FixtureRequest) -> str:
 def start_server(etcd: Etcd) -> Iterator[Callable[..., EtcdServer]]:
     """``start_server(**options of EtcdServer)``: a started server of this test's own."""
     with ExitStack() as stack:
-        yield lambda **options: stack.enter_context(EtcdServer(binary=etcd.path, **options))
+        yield lambda **options: stack.enter_context(EtcdServer(**{"binary": etcd.path, **options}))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from purecd import Get, Put, errors
+from tests.live import etcds
 from tests.live.fronts import together
 
 MIB = 1 << 20
@@ -72,3 +73,24 @@ def test_a_range_of_100_000_keys(client):
     assert len(reply.kvs) == reply.count == count
     assert reply.kvs[31_416].value == b"value 31416"
     assert [kv.key for kv in reply.kvs] == sorted(kv.key for kv in reply.kvs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("streams", "first"), [(1, "watch"), (2, "lease")])
+def test_leases_are_kept_where_the_server_takes_few_streams(front, start_server, prefix, streams, first):
+    newest = max(etcds.present(), key=etcds.number_of)
+    if etcds.number_of(newest) < (3, 5, 5):
+        pytest.skip("needs an etcd with the flag (make etcds fetches one)")
+    server = start_server(binary=newest.path, args=[f"--max-concurrent-streams={streams}"])
+    client = front.client(server.endpoint)
+    lease = client.lease(2) if first == "lease" else None
+    watches = [client.watch(prefix, prefix=True, require_leader=bool(kind)) for kind in range(streams)]
+    lease = lease or client.lease(2)
+    client.put(prefix + "k", "v", lease=lease)
+    assert [watch.next(timeout=5).value for watch in watches] == [b"v"] * streams
+    assert not lease.wait(3.5)
+    assert not lease.lost
+    assert client.leases.time_to_live(lease.id).ttl > 0
+    for watch in watches:
+        watch.close()
+    lease.close()
