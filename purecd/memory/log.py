@@ -22,6 +22,18 @@ Outcome = Any  # a reply message, or a Status: how a call ends
 Done = Callable[[Outcome], None]
 
 
+class NotApplied(Exception):
+    """What a call needs is in a command that this member has not applied yet.
+
+    Attributes:
+        index: of that command.
+    """
+
+    def __init__(self, index: int) -> None:
+        super().__init__(index)
+        self.index = index
+
+
 class Command(NamedTuple):
     """What is proposed: a request and what its proposer adds to it.
 

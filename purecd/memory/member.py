@@ -14,12 +14,14 @@ Source: etcd server/etcdserver/{server,v3_server}.go, server/etcdserver/api/v3rp
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
+from itertools import count
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from purecd.memory import statuses
 from purecd.memory.auth import Identity
 from purecd.memory.calls import Status
-from purecd.memory.log import Command, Solo
+from purecd.memory.log import Command, NotApplied, Solo
 from purecd.memory.rpcs import RPCS, Rpc
 from purecd.memory.state import NOSPACE, State
 from purecd.memory.tokens import Tokens, index_of
@@ -50,6 +52,7 @@ class MemberOptions(NamedTuple):
         resync_interval: seconds between two rounds for watchers that start in the past.
         min_lease_ttl: seconds.
         election_timeout: seconds.
+        request_timeout: seconds after which a call ends that got no outcome.
         strict_reconfig: refuse membership changes that would endanger the quorum.
     """
 
@@ -62,6 +65,7 @@ class MemberOptions(NamedTuple):
     resync_interval: float = 0.1
     min_lease_ttl: int = 2
     election_timeout: float = 1.0
+    request_timeout: float = 7.0
     strict_reconfig: bool = True
 
 
@@ -76,14 +80,12 @@ class Unary:
     def receive(self, message: Any, now: float) -> None:
         """The request."""
 
-        def perform() -> None:
+        def perform() -> Any:
             self._member.refuse_learner(self._rpc, message)
-            self._rpc.perform(self._member, self, message, now)
+            self._rpc.perform(self._member, self, message, self._member.now)
 
-        try:
-            perform()
-        except Status as refused:
-            self.done(refused)
+        self._member.now = now
+        self.attempt(perform)
 
     def half_close(self, now: float) -> None:
         """There is nothing more to come anyway."""
@@ -92,12 +94,18 @@ class Unary:
         """Nobody waits any more; what was proposed goes on."""
 
     def attempt(self, answer: Callable[[], Any]) -> None:
-        """End the call with what a function returns or raises."""
+        """End the call with what a function returns or raises; None is no answer yet."""
+        if self.call.finished:
+            return
         try:
             outcome = answer()
+        except NotApplied as early:
+            self._member.when_applied(early.index, lambda: self.attempt(answer))
+            return
         except Status as refused:
             outcome = refused
-        self.done(outcome)
+        if outcome is not None:
+            self.done(outcome)
 
     def done(self, outcome: Outcome) -> None:
         """End the call with a reply, or with a Status."""
@@ -139,14 +147,17 @@ class Member:
         self.cluster_id = cluster_id
         self.options = options
         self.now = 0.0  # of the last input
-        self.state = State(options.quota, options.min_lease_ttl, self._committed)
-        self.watchers = Watchers(self.state.store, options.resync_interval)
         self.tokens = Tokens(options.auth_token_ttl)
+        self.state = State(options.quota, options.min_lease_ttl, self._committed, self.tokens)
+        self.watchers = Watchers(self.state.store, options.resync_interval)
         mine = pb.Member(ID=member_id, name=name, peerURLs=peer_urls, clientURLs=client_urls)
         self.state.cluster.members = {each.ID: each for each in members or [mine]}
         self._rules = _watch_rules(options)
         self._watches: dict[WatchStream, None] = {}
         self._need_leader: dict[ServerCall, None] = {}
+        self._later: list[tuple[float, int, Callable[[], None]]] = []  # heap
+        self._serial = count()
+        self._waiting: list[tuple[int, Callable[[], None]]] = []  # for an index to be applied
 
     @property
     def index(self) -> int:
@@ -206,7 +217,16 @@ class Member:
             self.state.auth.check_read(self.identity(call, self.now), key, range_end)
 
         stream = WatchStream(
-            call, self.state.store, self.watchers, self._rules, self.fill, permit, self.rng, now, self._closed
+            call,
+            self.state.store,
+            self.watchers,
+            self._rules,
+            self.fill,
+            permit,
+            self.rng,
+            now,
+            self._closed,
+            self.when_applied,
         )
         self._watches[stream] = None
         return stream
@@ -248,13 +268,17 @@ class Member:
 
         Raises:
             Status: its token is not valid here.
+            NotApplied: its token was assigned by a command that this member has not applied yet.
         """
         auth = self.state.auth
         if not auth.enabled:
             return None
         token = call.metadata.get("token", call.metadata.get("authorization"))
         if token is not None:
-            username = None if index_of(token) is None else self.tokens.use(token, now)
+            index = index_of(token)
+            if index is not None and index > self.index:
+                raise NotApplied(index)
+            username = None if index is None else self.tokens.use(token, now)
             if username is None:
                 raise Status(*statuses.INVALID_AUTH_TOKEN)
             return Identity(username, auth.revision)
@@ -348,6 +372,24 @@ class Member:
             return self.state.apply(command, now)
         except Status as refused:
             return refused
+        finally:
+            if self._waiting:
+                self._resume()
+
+    def when_applied(self, index: int, resume: Callable[[], None]) -> None:
+        """Call a function when so many commands are applied."""
+        self._waiting.append((index, resume))
+
+    def _resume(self) -> None:
+        ready = [resume for index, resume in self._waiting if index <= self.index]
+        self._waiting = [each for each in self._waiting if each[0] > self.index]
+        # Not before the outcome of this command is out: it came first.
+        for resume in ready:
+            self.call_at(self.now, resume)
+
+    def call_at(self, at: float, later: Callable[[], None]) -> None:
+        """Call a function when it is time."""
+        heappush(self._later, (at, next(self._serial), later))
 
     def _committed(self, revision: int, changes: list[Record]) -> None:
         self.watchers.committed(revision, changes, self.now)
@@ -365,11 +407,15 @@ class Member:
         times = [self.watchers.next_timer(), *(stream.next_timer() for stream in self._watches)]
         if self.state.leases.primary:
             times.append(self.state.leases.next_timer())
+        if self._later:
+            times.append(self._later[0][0])
         return min((at for at in times if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
         """Do what has become due."""
         self.now = now
+        while self._later and self._later[0][0] <= now:
+            heappop(self._later)[2]()
         if self.state.leases.primary:
             self._expire(now)
         self.watchers.handle_timer(now)
@@ -392,7 +438,8 @@ class Member:
 
     def copy_state(self) -> State:
         """A copy of what all members agree on, as another member can `load_state`."""
-        copy = State(self.options.quota, self.options.min_lease_ttl, lambda revision, changes: None)
+        options = self.options
+        copy = State(options.quota, options.min_lease_ttl, lambda revision, changes: None, Tokens())
         copy.copy_from(self.state)
         return copy
 

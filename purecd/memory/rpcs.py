@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
-from purecd.memory import kvservice, leaseservice
+from purecd.memory import authservice, clusterservice, kvservice, leaseservice, maintenance
 from purecd.pb import messages as pb
 
 if TYPE_CHECKING:
@@ -59,4 +59,49 @@ RPCS: dict[str, Rpc] = {
     "/etcdserverpb.Lease/LeaseKeepAlive": _stream(
         pb.LeaseKeepAliveRequest, lambda member, call, now: leaseservice.KeepAliveStream(member, call)
     ),
+    "/etcdserverpb.Cluster/MemberAdd": Rpc(pb.MemberAddRequest, clusterservice.add),
+    "/etcdserverpb.Cluster/MemberRemove": Rpc(pb.MemberRemoveRequest, clusterservice.remove),
+    "/etcdserverpb.Cluster/MemberUpdate": Rpc(pb.MemberUpdateRequest, clusterservice.update),
+    "/etcdserverpb.Cluster/MemberList": Rpc(pb.MemberListRequest, clusterservice.listed),
+    "/etcdserverpb.Cluster/MemberPromote": Rpc(pb.MemberPromoteRequest, clusterservice.promote),
+    "/etcdserverpb.Maintenance/Alarm": Rpc(pb.AlarmRequest, maintenance.alarm),
+    "/etcdserverpb.Maintenance/Status": Rpc(pb.StatusRequest, maintenance.status, for_learners=True),
+    "/etcdserverpb.Maintenance/Defragment": Rpc(pb.DefragmentRequest, maintenance.defragment),
+    "/etcdserverpb.Maintenance/Hash": Rpc(pb.HashRequest, maintenance.hash_all),
+    "/etcdserverpb.Maintenance/HashKV": Rpc(pb.HashKVRequest, maintenance.hash_keys),
+    "/etcdserverpb.Maintenance/Snapshot": _stream(
+        pb.SnapshotRequest,
+        lambda member, call, now: maintenance.SnapshotStream(member, call),
+        for_learners=True,
+    ),
+    "/etcdserverpb.Maintenance/MoveLeader": Rpc(pb.MoveLeaderRequest, maintenance.move_leader),
+    "/etcdserverpb.Maintenance/Downgrade": Rpc(pb.DowngradeRequest, maintenance.downgrade),
+    "/etcdserverpb.Auth/Authenticate": Rpc(pb.AuthenticateRequest, authservice.authenticate),
+    "/etcdserverpb.Auth/UserAdd": Rpc(pb.AuthUserAddRequest, authservice.add_user),
+    "/etcdserverpb.Auth/UserChangePassword": Rpc(
+        pb.AuthUserChangePasswordRequest, authservice.change_password
+    ),
+    "/grpc.health.v1.Health/Check": Rpc(pb.HealthCheckRequest, maintenance.check_health),
+    "/grpc.health.v1.Health/Watch": _stream(
+        pb.HealthCheckRequest, lambda member, call, now: maintenance.HealthStream(call)
+    ),
 }
+RPCS.update(
+    (f"/etcdserverpb.Auth/{name}", Rpc(request, authservice.through_the_log))
+    for name, request in {
+        "AuthEnable": pb.AuthEnableRequest,
+        "AuthDisable": pb.AuthDisableRequest,
+        "AuthStatus": pb.AuthStatusRequest,
+        "UserGet": pb.AuthUserGetRequest,
+        "UserList": pb.AuthUserListRequest,
+        "UserDelete": pb.AuthUserDeleteRequest,
+        "UserGrantRole": pb.AuthUserGrantRoleRequest,
+        "UserRevokeRole": pb.AuthUserRevokeRoleRequest,
+        "RoleAdd": pb.AuthRoleAddRequest,
+        "RoleGet": pb.AuthRoleGetRequest,
+        "RoleList": pb.AuthRoleListRequest,
+        "RoleDelete": pb.AuthRoleDeleteRequest,
+        "RoleGrantPermission": pb.AuthRoleGrantPermissionRequest,
+        "RoleRevokePermission": pb.AuthRoleRevokePermissionRequest,
+    }.items()
+)

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Callable
 
-from purecd.memory import kv, statuses
-from purecd.memory.auth import AuthStore, Identity
+from purecd.memory import admin, kv, statuses
+from purecd.memory.auth import ANYBODY, AuthStore, Identity
 from purecd.memory.calls import Status
 from purecd.memory.cluster import Cluster
 from purecd.memory.leases import Leases
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from purecd.memory.log import Command
+    from purecd.memory.tokens import Tokens
 
 NOSPACE, CORRUPT = 1, 2
 PUT_OVERHEAD, LEASE_OVERHEAD = 256, 64  # octets that a key or a lease is reckoned to need besides
@@ -39,17 +40,26 @@ class State:
     Args:
         quota: octets of the database from which on nothing more is stored; 0 for none.
         committed: told about each new revision.
+        tokens: this member's own, which commands assign and take away.
+
+    Attributes:
         index: how many commands were applied; a state that is taken over brings it along.
     """
 
     def __init__(
-        self, quota: int, min_lease_ttl: int, committed: Callable[[int, list[Record]], None]
+        self,
+        quota: int,
+        min_lease_ttl: int,
+        committed: Callable[[int, list[Record]], None],
+        tokens: Tokens,
     ) -> None:
+        self.tokens = tokens
         self.leases = Leases(min_lease_ttl)
         self.store = Store(self.leases, committed)
         self.auth = AuthStore()
         self.cluster = Cluster()
         self.alarms: dict[tuple[int, int], None] = {}  # (type, member), in the order of raising
+        self.mode = 0  # the alarm that requests are refused for
         self.downgrade_target = ""
         self.index = 0
         self._quota = quota
@@ -79,16 +89,20 @@ class State:
         """
         request = command.request
         name = type(request).DESCRIPTOR.name
-        identity = Identity(command.username, command.auth_revision)
-        if name in _ADMINISTRATION:
-            self.auth.check_admin(identity)
-        if self.has_alarm(CORRUPT) and name in _REFUSED_WHEN_CORRUPT:
+        administer = admin.APPLY.get(name)
+        if administer is not None:
+            if name in admin.FOR_ADMINISTRATORS and not self.mode:
+                self.auth.check_admin(Identity(command.username, command.auth_revision))
+            return administer(self, request, command, now)
+        if self.mode == CORRUPT and name != "LeaseCheckpointRequest":
             raise Status(*statuses.CORRUPT)
-        return _APPLY[name](self, request, identity, command, now)
+        # Another of etcd's: while there is an alarm, nothing is checked for permission here.
+        identity = Identity(command.username, command.auth_revision) if not self.mode else ANYBODY
+        return _APPLY[name](self, request, identity, now)
 
-    def _put(self, request: pb.PutRequest, identity: Identity, command: Command, now: float) -> Any:
+    def _put(self, request: pb.PutRequest, identity: Identity, now: float) -> Any:
         self.check_put(identity, request)
-        if self.has_alarm(NOSPACE):
+        if self.mode == NOSPACE:
             raise Status(*statuses.NO_SPACE)
         fits = self.fits(request)
         if request.lease:
@@ -98,9 +112,7 @@ class State:
         write.end()
         return _unless_full(reply, fits)
 
-    def _delete(
-        self, request: pb.DeleteRangeRequest, identity: Identity, command: Command, now: float
-    ) -> Any:
+    def _delete(self, request: pb.DeleteRangeRequest, identity: Identity, now: float) -> Any:
         self.auth.check_write(identity, request.key, request.range_end)
         if request.prev_kv:
             self.auth.check_read(identity, request.key, request.range_end)
@@ -109,16 +121,14 @@ class State:
         write.end()
         return reply
 
-    def _transact(self, request: pb.TxnRequest, identity: Identity, command: Command, now: float) -> Any:
+    def _transact(self, request: pb.TxnRequest, identity: Identity, now: float) -> Any:
         self.check_txn(identity, request)
-        if self.has_alarm(NOSPACE) and cost(request):
+        if self.mode == NOSPACE and cost(request):
             raise Status(*statuses.NO_SPACE)
         fits = self.fits(request)
         return _unless_full(kv.transact(self.store, self.leases, request), fits)
 
-    def _compact(
-        self, request: pb.CompactionRequest, identity: Identity, command: Command, now: float
-    ) -> Any:
+    def _compact(self, request: pb.CompactionRequest, identity: Identity, now: float) -> Any:
         self.store.compact(request.revision)
         return pb.CompactionResponse(header=pb.ResponseHeader(revision=self.store.revision))
 
@@ -175,17 +185,15 @@ class State:
             elif kind == "request_txn":
                 self.check_txn(identity, operation.request_txn)
 
-    def _grant(self, request: pb.LeaseGrantRequest, identity: Identity, command: Command, now: float) -> Any:
-        if self.has_alarm(NOSPACE):
+    def _grant(self, request: pb.LeaseGrantRequest, identity: Identity, now: float) -> Any:
+        if self.mode == NOSPACE:
             raise Status(*statuses.NO_SPACE)
         fits = self.fits(request)
         lease = self.leases.grant(request.ID, request.TTL, now)
         reply = pb.LeaseGrantResponse(ID=lease.lease_id, TTL=lease.ttl, header=self._header())
         return _unless_full(reply, fits)
 
-    def _revoke(
-        self, request: pb.LeaseRevokeRequest, identity: Identity, command: Command, now: float
-    ) -> Any:
+    def _revoke(self, request: pb.LeaseRevokeRequest, identity: Identity, now: float) -> Any:
         self.check_lease_write(identity, request.ID)
         lease = self.leases.find(request.ID)
         write = self.store.write()
@@ -195,9 +203,7 @@ class State:
         write.end()
         return pb.LeaseRevokeResponse(header=self._header())
 
-    def _checkpoint(
-        self, request: pb.LeaseCheckpointRequest, identity: Identity, command: Command, now: float
-    ) -> Any:
+    def _checkpoint(self, request: pb.LeaseCheckpointRequest, identity: Identity, now: float) -> Any:
         for each in request.checkpoints:
             self.leases.checkpoint(each.ID, each.remaining_TTL, now)
         return pb.LeaseCheckpointResponse(header=self._header())
@@ -212,6 +218,7 @@ class State:
         self.auth.copy_from(other.auth)
         self.cluster.copy_from(other.cluster)
         self.alarms = dict(other.alarms)
+        self.mode = max((kind for kind, _ in self.alarms), default=0)
         self.downgrade_target = other.downgrade_target
         self.index = other.index
 
@@ -238,7 +245,7 @@ def _unless_full(reply: Any, fits: bool) -> Any:
     return reply
 
 
-_APPLY: dict[str, Callable[[State, Any, Identity, Command, float], Any]] = {
+_APPLY: dict[str, Callable[[State, Any, Identity, float], Any]] = {
     "PutRequest": State._put,
     "DeleteRangeRequest": State._delete,
     "TxnRequest": State._transact,
@@ -246,13 +253,4 @@ _APPLY: dict[str, Callable[[State, Any, Identity, Command, float], Any]] = {
     "LeaseGrantRequest": State._grant,
     "LeaseRevokeRequest": State._revoke,
     "LeaseCheckpointRequest": State._checkpoint,
-}
-_ADMINISTRATION: set[str] = set()
-_REFUSED_WHEN_CORRUPT = {
-    "PutRequest",
-    "DeleteRangeRequest",
-    "TxnRequest",
-    "CompactionRequest",
-    "LeaseGrantRequest",
-    "LeaseRevokeRequest",
 }

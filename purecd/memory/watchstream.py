@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from purecd.memory import statuses
 from purecd.memory.calls import Status
+from purecd.memory.log import NotApplied
 from purecd.memory.store import range_end
 from purecd.memory.watches import Stream, Watcher, event
 from purecd.pb import messages as pb
@@ -61,6 +62,7 @@ class WatchStream(Stream):
         header: fills a reply's header for a revision of the store.
         permit: raises `Status` when the caller may not read a range.
         closed: told when the stream is gone.
+        wait: calls a function when a command was applied.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class WatchStream(Stream):
         rng: Random,
         now: float,
         closed: Callable[[WatchStream], None],
+        wait: Callable[[int, Callable[[], None]], None],
     ) -> None:
         self._call = call
         self._reply: Callable[[Any], None] = call.reply
@@ -83,12 +86,16 @@ class WatchStream(Stream):
         self._header = header
         self._permit = permit
         self._closed = closed
+        self._wait = wait
+        self._requests: list[Any] = []
+        self._blocked = False
         self._known: dict[int, Watcher] = {}
         self._next_id = 0
         self._progress: dict[int, bool] = {}  # which get progress, and had no changes since the last
         self._muted: set[int] = set()
         self._prev_kv: set[int] = set()
         self._fragment: set[int] = set()
+        self._now = now
         self._interval = rules.progress_interval * (1 + rng.random() / 10)
         self._tick_at = now + self._interval
 
@@ -98,7 +105,27 @@ class WatchStream(Stream):
 
     def receive(self, message: Any, now: float) -> None:
         """One `WatchRequest`."""
-        request: pb.WatchRequest = message
+        self._requests.append(message)
+        self._take(now)
+
+    def _take(self, now: float) -> None:
+        """Take requests, up to one whose token this member does not know yet."""
+        self._now = now
+        while self._requests and not self._blocked:
+            try:
+                self._answer(self._requests[0], now)
+            except NotApplied as early:
+                self._blocked = True
+                self._wait(early.index, self._resume)
+            else:
+                if self._requests:  # unless it ended the stream
+                    self._requests.pop(0)
+
+    def _resume(self) -> None:
+        self._blocked = False
+        self._take(self._now)
+
+    def _answer(self, request: pb.WatchRequest, now: float) -> None:
         kind = request.WhichOneof("request_union")
         if kind == "create_request":
             self._create(request.create_request, now)
@@ -116,6 +143,7 @@ class WatchStream(Stream):
             self._watchers.remove(watcher)
         self._known.clear()
         self._progress.clear()
+        self._requests.clear()
         self._closed(self)
 
     def _create(self, request: pb.WatchCreateRequest, now: float) -> None:
