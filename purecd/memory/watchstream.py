@@ -153,7 +153,8 @@ class WatchStream(Stream):
             self._refuse(STREAM, statuses.COMPACTED[1])
             return
         try:
-            self._permit(key, request.range_end)
+            # etcd checks the key alone when the range has no end.
+            self._permit(key, end or b"")
         except Status as denied:
             self._deny(request, denied)
             return
