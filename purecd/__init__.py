@@ -43,24 +43,29 @@ from purecd.types import (
 )
 
 if TYPE_CHECKING:
-    from purecd import testing
+    from purecd import memory, testing
     from purecd.aio.client import AsyncClient
     from purecd.sync.client import Client
 
 __version__ = "0.1.0"
 
-_LAZY = {"Client": "purecd.sync.client", "AsyncClient": "purecd.aio.client", "testing": "purecd.testing"}
+_LAZY = {
+    "Client": "purecd.sync.client",
+    "AsyncClient": "purecd.aio.client",
+    "testing": "purecd.testing",
+    "memory": "purecd.memory",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Load a front or the test helpers when they are first asked for."""
+    """Load a front, the etcd in memory or the test helpers when they are first asked for."""
     module_name = _LAZY.get(name)
     if module_name is None:
         raise AttributeError(f"module 'purecd' has no attribute {name!r}")
     import importlib
 
     module = importlib.import_module(module_name)
-    found = module if name == "testing" else getattr(module, name)
+    found = module if name in ("memory", "testing") else getattr(module, name)
     globals()[name] = found
     return found
 
@@ -94,6 +99,7 @@ __all__ = [
     "create_revision",
     "errors",
     "lease",
+    "memory",
     "mod_revision",
     "testing",
     "value",

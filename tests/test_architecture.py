@@ -29,7 +29,7 @@ MAY_USE: dict[str, set[str]] = {
     "sync": {"core"},
     "aio": {"core"},
     "memory": {"pb"},
-    "testing": {"sync"},
+    "testing": {"sync", "memory"},
     "contrib": {"core"},
     "leaf": set(),
 }

@@ -34,6 +34,13 @@ def test_the_package_loads_nothing_heavy(bare):
     assert not (loaded_by("import purecd") - bare) & HEAVY
 
 
+def test_the_etcd_in_memory_is_loaded_when_it_is_asked_for(bare):
+    program = "import purecd; purecd.Client('127.0.0.1:1').close()"
+    assert not {name for name in loaded_by(program) if name.partition(".")[0] == "h2"}
+    assert "purecd.memory" not in loaded_by(program)
+    assert "purecd.memory.server" in loaded_by("import purecd; purecd.memory.MemoryEtcd().close()")
+
+
 def test_the_blocking_client_loads_neither_asyncio_nor_ssl(bare):
     program = "import purecd; purecd.Client('127.0.0.1:1').close()"
     assert not (loaded_by(program) - bare) & {"asyncio", "ssl"}

@@ -267,7 +267,8 @@ def entry(name: str, thing: Any) -> Iterator[str]:
     yield f"### {name}"
     fields = getattr(thing, "_fields", None)
     made_by_users = (
-        thing.__module__ in ("purecd.requests", "purecd.options", "purecd.testing.etcd")
+        thing.__module__
+        in ("purecd.requests", "purecd.options", "purecd.testing.etcd", "purecd.memory.member")
         and thing is not purecd.Compare
     )
     if fields and not made_by_users:
@@ -309,7 +310,7 @@ def _tree() -> str:
 
 def rest() -> Iterator[str]:
     """Public names that belong to no section above, and the helpers for tests."""
-    shown = {"Client", "AsyncClient", "errors", "testing", "EtcdError", "StatusCode"}
+    shown = {"Client", "AsyncClient", "errors", "memory", "testing", "EtcdError", "StatusCode"}
     homes = ("purecd.requests", "purecd.types", "purecd.admin_types")
     yield "## Options"
     for name in purecd.__all__:
@@ -318,10 +319,11 @@ def rest() -> Iterator[str]:
     yield "## purecd.hooks"
     for name in HOOKS:
         yield from entry(name, getattr(import_module("purecd.hooks"), name))
-    yield "## purecd.testing"
-    yield from body(parse(purecd.testing.__doc__))
-    for name in purecd.testing.__all__:
-        yield from entry(name, getattr(purecd.testing, name))
+    for module in (purecd.testing, purecd.memory):
+        yield f"## {module.__name__}"
+        yield from body(parse(module.__doc__))
+        for name in module.__all__:
+            yield from entry(name, getattr(module, name))
 
 
 def build() -> str:

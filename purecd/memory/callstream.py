@@ -16,9 +16,8 @@ from purecd.memory.requesthead import quoted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from google.protobuf.message import Message
-
     from purecd.memory.calls import ServerCall
+    from purecd.pb.messages import Message
 
 UNKNOWN, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 2, 8, 12, 13
 PREFIX = 5  # octets before each message

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 import h2.config
 import h2.connection
@@ -43,6 +43,11 @@ from purecd.memory.requesthead import (
     read_head,
 )
 
+if TYPE_CHECKING:
+    from purecd.memory.calls import Handler
+    from purecd.memory.journal import Journal
+    from purecd.pb.messages import Message
+
 UNLIMITED = 2**32 - 1
 LAST_STREAM = 2**31 - 1
 MAX_RECEIVE_SIZE = 2_097_152  # etcd: --max-request-bytes and 512 KiB
@@ -65,6 +70,7 @@ class ServerConnection:
         common_name: of the client's verified certificate.
         max_receive_size: octets of the largest request message.
         max_header_list: octets of the largest list of request header fields (RFC 9113 §6.5.2).
+        journal: keeps what was asked.
         on_output: called when there may be new bytes to send because of something else than this connection's
             own inputs, such as a watched key.
 
@@ -82,6 +88,7 @@ class ServerConnection:
         common_name: str = "",
         max_receive_size: int = MAX_RECEIVE_SIZE,
         max_header_list: int = MAX_HEADER_LIST,
+        journal: Journal | None = None,
         on_output: Callable[[], None] | None = None,
     ) -> None:
         self._service = service
@@ -89,7 +96,9 @@ class ServerConnection:
         self._common_name = common_name
         self._max_receive_size = max_receive_size
         self._max_header_list = max_header_list
+        self._journal = journal
         self._on_output = on_output
+        self._now = 0.0  # of the last input
         self._reader = FrameReader()
         self._pings = PingGuard(min_ping_interval)
         self._estimate = Estimate() if bdp_pings else None
@@ -119,6 +128,11 @@ class ServerConnection:
         return self._ending and not self._out
 
     @property
+    def unsent(self) -> int:
+        """Octets that `data_to_send` has not handed out, besides replies that wait in their streams."""
+        return len(self._out)
+
+    @property
     def calls(self) -> list[ServerCall]:
         """The calls that have not ended, oldest first."""
         return [each.call for each in self._streams.values() if each.call is not None]
@@ -127,6 +141,7 @@ class ServerConnection:
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes of the client."""
+        self._now = now
         try:
             for frame in self._reader.receive(data):
                 if self._ending:
@@ -212,6 +227,8 @@ class ServerConnection:
         if stream.ending:
             head = [] if stream.begun else _HEAD
             self._send_headers(stream_id, [*head, *_trailers(stream.status)], end_stream=True)
+            if self._journal is not None and stream.call is not None:
+                self._journal.ended(stream.call, stream.status, self._now)
             if not stream.ended:
                 self._h2.reset_stream(stream_id, frames.NO_ERROR)
             self._forget(stream_id)
@@ -297,8 +314,15 @@ class ServerConnection:
         self._line.clear()
         self._deadlines.clear()
         for stream in streams.values():
-            if stream.call is not None:
-                stream.call.cancel(now)
+            self._cancel(stream, now)
+
+    def _cancel(self, stream: CallStream, now: float) -> None:
+        call = stream.call
+        if call is None or call.finished:
+            return
+        if self._journal is not None:
+            self._journal.gone(call, now)
+        call.cancel(now)
 
     # Calls.
 
@@ -360,11 +384,16 @@ class ServerConnection:
             for data in stream.reader.receive(event.data) if stream.reading else ():
                 if not stream.call.finished:
                     stream.reading = not unary
-                    stream.call.handler.receive(stream.parse(data, unary=unary), now)
+                    self._tell(stream.call, stream.call.handler, stream.parse(data, unary=unary), now)
                 if not stream.reading:
                     break
         except Status as status:
             self._refuse_call(stream, status, now)
+
+    def _tell(self, call: ServerCall, handler: Handler, message: Message, now: float) -> None:
+        if self._journal is not None:
+            self._journal.request(call, message, now)
+        handler.receive(message, now)
 
     def _receive_end(self, event: Any, now: float) -> None:
         stream = self._streams.get(event.stream_id)
@@ -394,8 +423,7 @@ class ServerConnection:
         stream = self._streams.get(event.stream_id)
         if stream is not None:
             self._forget(event.stream_id)
-            if stream.call is not None:
-                stream.call.cancel(now)
+            self._cancel(stream, now)
 
     def _forget(self, stream_id: int) -> None:
         self._streams.pop(stream_id, None)

@@ -86,10 +86,17 @@ class Log(Protocol):
 
 
 class Solo(Log):
-    """The log of a member that is alone: what is proposed is agreed upon at once."""
+    """The log of a member that is alone: what is proposed is agreed upon at once.
+
+    Args:
+        term: the raft term; a new member elects itself in the second, and in the next at each restart.
+    """
+
+    def __init__(self, term: int = 2) -> None:
+        self._term = term
 
     def term(self, member: Member) -> int:
-        return 2  # a new member that is alone elects itself in the second term
+        return self._term
 
     def leader_id(self, member: Member) -> int:
         return member.member_id

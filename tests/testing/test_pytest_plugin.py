@@ -40,6 +40,31 @@ def test_fixtures_give_a_real_etcd_and_failures_show_its_log(pytester, monkeypat
     result.stdout.fnmatch_lines([f"*log of etcd member{index}*" for index in range(3)])
 
 
+def test_the_etcd_in_memory_is_fresh_and_failures_show_what_it_was_asked(pytester, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    pytester.makepyfile(
+        """
+        import purecd
+
+        def use(server):
+            with purecd.Client(server.endpoint) as client:
+                before = client.get("k").count
+                client.put("k", "v")
+            return before
+
+        def test_server(memory_etcd):
+            assert use(memory_etcd) == 0
+
+        def test_the_next_is_another_one(memory_etcd):
+            assert use(memory_etcd) == 0
+            raise ValueError("on purpose")
+        """
+    )
+    result = pytester.runpytest_subprocess(*PLUGIN)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*requests to etcd default in memory*", "*KV/Put key=b'k'*"])
+
+
 def test_loading_the_plugin_loads_no_helper_and_no_client():
     script = "import sys, purecd.testing.pytest_plugin; print(*sys.modules)"
     done = subprocess.run(
@@ -47,7 +72,8 @@ def test_loading_the_plugin_loads_no_helper_and_no_client():
     )
     loaded = set(done.stdout.split())
     assert "purecd.testing.pytest_plugin" in loaded
-    heavy = {"purecd.testing.etcd", "purecd.core", "purecd.sync", "purecd.aio", "purecd.wire", "purecd.pb"}
+    rooms = {f"purecd.{room}" for room in ("core", "sync", "aio", "wire", "pb", "memory")}
+    heavy = {"purecd.testing.etcd", *rooms}
     assert not loaded & heavy
 
 
