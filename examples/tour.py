@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A tour of purecd against a real etcd, which it starts: ``make demo``.
 
-    python examples/tour.py          (needs the extra purecd[etcd], or an etcd on PATH)
+    python examples/tour.py          (for a real one: the extra purecd[etcd], or an etcd on PATH)
+
+Where there is no etcd program for this machine, the tour says so and uses purecd's etcd in memory.
 
 Each line says what was done, what came of it and how long it took. It ends with status 1, and
 says why, as soon as something is not as promised.
@@ -15,10 +17,13 @@ import queue
 import sys
 import threading
 import time
-from typing import Callable
+from typing import Callable, Union
 
 import purecd
+from purecd.memory import MemoryEtcd
 from purecd.testing import EtcdServer
+
+Server = Union[EtcdServer, MemoryEtcd]
 
 STARTED = time.perf_counter()
 PATIENCE = 20.0  # seconds; nothing here should take nearly that long
@@ -214,7 +219,7 @@ class Reader(threading.Thread):
         self.collect(self.events)
 
 
-def restart_under_watches(server: EtcdServer, client: purecd.Client, lap: Lap) -> None:
+def restart_under_watches(server: Server, client: purecd.Client, lap: Lap) -> None:
     lap.title("The member stops and starts, while both clients watch and one writes")
     listening = threading.Barrier(3)
 
@@ -247,7 +252,8 @@ def restart_under_watches(server: EtcdServer, client: purecd.Client, lap: Lap) -
     lap.row("two watches, one writer", f"{len(writer.acknowledged)} puts acknowledged")
 
     server.stop()
-    lap.row("stop etcd (SIGTERM)", "its process ended")
+    ended = "its process ended" if isinstance(server, EtcdServer) else "it closed its connections"
+    lap.row("stop etcd (SIGTERM)" if isinstance(server, EtcdServer) else "stop etcd", ended)
     server.start()
     lap.row("start it again", "it serves again, with its data")
     writer.wait_for(50)
@@ -271,14 +277,25 @@ def restart_under_watches(server: EtcdServer, client: purecd.Client, lap: Lap) -
         lap.row("the put that was cut off", f"maybe applied, not sent again: {outcome}")
 
 
+def find_server(lap: Lap) -> Server:
+    """A real etcd if this machine has one; else an etcd in memory, and a line that says so."""
+    try:
+        server = EtcdServer()
+    except (RuntimeError, OSError) as reason:  # there is none, or it is for another kind of machine
+        lap.title("An etcd in memory, not a real one")
+        print(f"  {reason}\n  Until then this tour runs against purecd.memory, which imitates etcd.")
+        return MemoryEtcd()
+    lap.title("A real etcd")
+    return server
+
+
 def main() -> int:
     lap = Lap()
     print(f"purecd {purecd.__version__}, {platform.python_implementation()} {platform.python_version()}")
-    lap.title("A real etcd")
     try:
-        with EtcdServer() as server:
+        with find_server(lap) as server:
             version = ".".join(map(str, server.version))
-            lap.row("start etcd on a free port", f"{version} at {server.endpoint}")
+            lap.row("start it on a free port", f"{version} at {server.endpoint}")
             with purecd.Client(server.endpoint) as client:
                 keys_and_values(client, lap)
                 transactions(client, lap)

