@@ -30,6 +30,7 @@ from purecd.core.denials import backoff
 from purecd.core.watcher import Watcher
 from purecd.core.watchstream import MuxStream
 from purecd.errors import EtcdError, StatusCode
+from purecd.wire.status import STREAM_RESET
 
 if TYPE_CHECKING:
     from purecd.core.endpoints import Random
@@ -42,7 +43,6 @@ MAX_DOUBLINGS = 3
 
 _RESUMED = (StatusCode.UNAVAILABLE, StatusCode.INTERNAL)
 _BOUNDED = (StatusCode.OK, StatusCode.CANCELLED, StatusCode.UNKNOWN, StatusCode.DEADLINE_EXCEEDED)
-_RESET = "stream terminated by RST_STREAM"
 
 
 class Fate(enum.Enum):
@@ -68,7 +68,7 @@ def fate(error: EtcdError, require_leader: bool, refreshable: bool) -> Fate:
         return Fate.RESUME
     if error.code in _BOUNDED:
         return Fate.BOUNDED
-    if error.code == StatusCode.RESOURCE_EXHAUSTED and error.message.startswith(_RESET):
+    if error.code == StatusCode.RESOURCE_EXHAUSTED and error.message.startswith(STREAM_RESET):
         return Fate.BOUNDED
     return Fate.HALT
 

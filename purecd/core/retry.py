@@ -7,7 +7,9 @@
 3. A refusal that another try cannot change is raised at once.
 4. A rejected token is refreshed, at most three times for one call; attempts to log in that fail
    for a passing reason do not count.
-5. The first repetition follows at once, the later ones after 25 ms growing to 1 s, unless the
+5. A stream that is reset for no reason of its own, by a proxy say, leaves the outcome unknown. It is
+   sent again at most five times: the same answer may be what breaks it each time.
+6. The first repetition follows at once, the later ones after 25 ms growing to 1 s, unless the
    client was told otherwise (`purecd.Retry`).
 
 Source: Table E of the project's failure rules (docs/failures.md); etcd
@@ -24,8 +26,10 @@ from purecd.core.methods import AUTHENTICATE, Method, Policy
 from purecd.core.op import Call, Metadata, Op, Refresh, Sleep
 from purecd.errors import EtcdError, StatusCode
 from purecd.requests import check_flags
+from purecd.wire.status import STREAM_RESET
 
 MAX_REFRESHES = 3
+MAX_RESETS = 5
 
 # Answered before the request reaches the log, so no attempt of this kind was applied.
 _REFUSED_EARLY = (errors.NoLeader, errors.TooManyRequests)
@@ -61,7 +65,7 @@ def call(
     if idempotent is not False:
         check_flags(idempotent=idempotent)
     attempts = 0
-    refreshes = 0
+    refreshes = resets = 0
     ambiguous = False
     while True:
         attempt = Call(method, request, require_leader=require_leader, endpoint=endpoint, metadata=metadata)
@@ -87,6 +91,10 @@ def call(
                     raise
             elif not may_repeat(method, error, idempotent):
                 raise
+            elif _was_reset(error):
+                resets += 1
+                if resets > MAX_RESETS:
+                    raise
         rule = attempt.retry
         if attempts == rule.max_attempts:
             raise last
@@ -149,4 +157,9 @@ def _passing(error: errors.RpcError) -> bool:
     if error.code is StatusCode.UNKNOWN:
         # A member that was the leader a moment ago says so of leases, without a code.
         return error.message == "not a primary lessor"
-    return error.code in _PASSING_CODES
+    return error.code in _PASSING_CODES or _was_reset(error)
+
+
+def _was_reset(error: EtcdError) -> bool:
+    """Whether the stream was reset without a status, with a code that gives no reason."""
+    return error.code is StatusCode.INTERNAL and error.message.startswith(STREAM_RESET)

@@ -20,6 +20,9 @@ from . import frames
 LONGEST_MESSAGE = 4096
 
 # http-grpc-status-mapping.md; everything else is UNKNOWN.
+STREAM_RESET = "stream terminated by RST_STREAM"
+"""How the message of a stream begins that the server reset; the words are those of grpc-go."""
+
 _FROM_HTTP = {
     400: StatusCode.INTERNAL,
     401: StatusCode.UNAUTHENTICATED,
@@ -115,7 +118,7 @@ def from_http(status: int, media_type: bytes, body: bytes) -> Status:
 
 def from_reset(code: int) -> Status:
     """Status of a stream that the server ended with RST_STREAM `code`."""
-    message = f"stream terminated by RST_STREAM with error code: {frames.error_name(code)}"
+    message = f"{STREAM_RESET} with error code: {frames.error_name(code)}"
     source = "unprocessed" if code == frames.REFUSED_STREAM else "reset"
     return Status(_FROM_RESET.get(code, StatusCode.UNKNOWN), message, source)
 

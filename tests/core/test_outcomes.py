@@ -352,15 +352,15 @@ def no_trailers(peer, request):
 
 
 E7 = [
-    (reset_with(0), unknown(errors.RpcError)),
-    (reset_with(1), unknown(errors.RpcError)),
-    (reset_with(2), unknown(errors.RpcError)),
+    (reset_with(0), ambiguous(errors.RpcError)),
+    (reset_with(1), ambiguous(errors.RpcError)),
+    (reset_with(2), ambiguous(errors.RpcError)),
     (reset_with(CANCEL), ambiguous(errors.Canceled)),
     (reset_with(ENHANCE_YOUR_CALM), unknown(errors.RpcError)),
     (reset_with(0x7777), unknown(errors.RpcError)),
-    (reset_after_headers(0), unknown(errors.RpcError)),
+    (reset_after_headers(0), ambiguous(errors.RpcError)),
     (reset_after_headers(CANCEL), ambiguous(errors.Canceled)),
-    (reset_after_message(0), unknown(errors.RpcError)),
+    (reset_after_message(0), ambiguous(errors.RpcError)),
     (reset_after_message(CANCEL), ambiguous(errors.Canceled)),
     (no_trailers, unknown(errors.ProtocolError)),
 ]
@@ -376,16 +376,26 @@ def test_e7_a_stream_that_ends_without_a_status(kind, answer, outcomes):
     assert len(world.dialled) == 1
 
 
-@pytest.mark.parametrize("kind", [WRITE, IDEMPOTENT])
-def test_e7_a_stream_reset_before_all_of_the_message_left_was_not_applied(kind):
+@pytest.mark.parametrize("kind", [READ, IDEMPOTENT])
+def test_e7_a_stream_that_is_reset_again_and_again_ends_in_an_error(kind):
+    world = connected()
+    world.members["a:1"].answers[rpc(kind)] = reset_with(2)
+    with pytest.raises(errors.RpcError, match="RST_STREAM") as caught:
+        world.do(operation(kind))
+    assert caught.value.code is errors.StatusCode.INTERNAL
+    assert (caught.value.attempts, sent(world, kind)) == (6, 6)
+    assert caught.value.maybe_applied is (kind == IDEMPOTENT)
+
+
+def test_e7_a_stream_reset_before_all_of_the_message_left_was_not_applied():
     world = connected()
     world.peer().generous = False
-    run = world.run(operation(kind, b"v" * 100_000))
+    run = world.run(operation(WRITE, b"v" * 100_000))
     request = world.peer().requests[-1]
     assert not request.messages
     world.peer().reset(request, 2)
     world.settle()
-    error = raised(run, kind)
+    error = raised(run, WRITE)
     assert not error.maybe_applied
 
 
