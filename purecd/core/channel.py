@@ -401,10 +401,13 @@ class Channel(Logins):
         """When `handle_timer` must be called next, monotonic seconds."""
         timer = self._hurry_at if self._hurry_at is not None and self._wanted() else None
         for link in self.links:
-            login_due = link.login.deadline if link.login is not None else None
-            for moment in (link.next_timer(), link.refresh_at, login_due):
-                if moment is not None and (timer is None or moment < timer):
-                    timer = moment
+            moment = link.next_timer()
+            if moment is not None and (timer is None or moment < timer):
+                timer = moment
+            if link.refresh_at is not None and (timer is None or link.refresh_at < timer):
+                timer = link.refresh_at
+            if link.login is not None and (timer is None or link.login.deadline < timer):
+                timer = link.login.deadline
         if self.carriers.busy:
             moment = self.carriers.next_timer()
             if moment is not None and (timer is None or moment < timer):

@@ -56,13 +56,9 @@ class Driver(Sockets):
             link = channel.current
             if link is not None and now - link.last_received > IDLE:
                 self._catch_up(waiter, now)
-            self._do(channel.start, call, now)
-            link = call.link
-            if not call.done:
-                if link is not None:
-                    self._flush(link)
-                else:
-                    self._changed()  # it may be sent at any moment by who leads, or led just now
+            self._launch(call, now)
+            if call.link is None and not call.done:
+                self._changed()  # it may be sent at any moment by who leads, or led just now
             while not call.done:
                 if not self.serve(call.waiter, call.deadline):
                     self._finish(call, channel.expire, time.monotonic())
@@ -142,6 +138,7 @@ class Driver(Sockets):
         item = self.channel.take(source, time.monotonic())
         if item is None:
             source.waiter = waiter
+            self._timer_moved = True
         return item
 
     def put_back(self, source: Any) -> None:
@@ -239,8 +236,11 @@ class Driver(Sockets):
         self._begin_leading()
         while not waiter.fired and waiter.mends == self.mends:
             while self._stale or channel.opening or channel.closing:
+                self._timer_moved = True
                 self._prepare()
-            timer = self._do(channel.next_timer)
+            if self._timer_moved:
+                self._do(self._look_at_timers)
+            timer = self._timer
             until = deadline if timer is None or (deadline is not None and deadline < timer) else timer
             if self._tend is not None:
                 until = self._tend_until(until)

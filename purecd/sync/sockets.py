@@ -23,6 +23,7 @@ from typing import Any, Callable, TypeVar
 from purecd import errors
 from purecd.core.channel import Channel
 from purecd.core.link import Link, LinkState
+from purecd.core.op import Call
 from purecd.sync.lead import Lead, Tell, Waiter
 from purecd.sync.transport import CALM_BACKLOG, READ, WRITE, Poller, Transport, text_of
 
@@ -50,6 +51,8 @@ class Sockets:
         self._entered = self._sending = self._leading = False  # the marks of rule 3
         self._followers: deque[Waiter] = deque()
         self._stale = True  # what is waited for, or sent, may have to change
+        self._timer: float | None = None  # when the channel wants to be called, unless `_timer_moved`
+        self._timer_moved = True
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
@@ -209,13 +212,21 @@ class Sockets:
                 self._flush(link)
             data = transport.receive()
             if data:
-                self._do(self.channel.link_received, link, data, time.monotonic())
+                self._do(self._receive, link, data, time.monotonic())
             elif data is not None:
                 self._lost(link, "connection closed by the peer", None)
         except OSError as error:
             if error.errno is None:
                 raise  # a TimeoutError of a signal's handler
             self._lost(link, f"connection lost: {text_of(error)}", error)
+
+    def _receive(self, link: Link, data: bytes, now: float) -> None:
+        self.channel.link_received(link, data, now)
+        self._timer_moved = True
+
+    def _look_at_timers(self) -> None:
+        self._timer_moved = False
+        self._timer = self.channel.next_timer()
 
     def _connected(self, link: Link) -> None:
         try:
@@ -244,6 +255,28 @@ class Sockets:
 
     # What anybody may do.
 
+    def _launch(self, call: Call, now: float) -> None:
+        """Start a call and send its request: both in one, for that is a third less work."""
+        with self._write:
+            if self._sending:
+                self._do(self._mend)
+            self._sending = True
+            data = self._do(self._start, call, now)
+            link = call.link
+            if data is not None:
+                self._hand_out(link, data, preparing=False)
+            self._sending = False
+
+    def _start(self, call: Call, now: float) -> bytes | None:
+        channel = self.channel
+        channel.start(call, now)
+        link: Link | None = call.link
+        if link is None:
+            return None
+        if link.conn.open_streams == 1:
+            self._look_at_timers()  # a connection in use is tested when it is silent
+        return self._take_out(link)
+
     def _flush(self, link: Link, *, preparing: bool = False) -> None:
         """Send what the link has queued.
 
@@ -256,40 +289,38 @@ class Sockets:
             if self._sending:
                 self._do(self._mend)
             self._sending = True
-            try:
-                if transport is not None and transport.connected and not transport.closed:
-                    self._send(link, transport, preparing)
-            except OSError as error:
-                if error.errno is None:
-                    raise  # a TimeoutError of a signal's handler
-                self._lost(link, f"connection lost: {text_of(error)}", error)
+            if transport is not None and transport.connected and not transport.closed:
+                data = self._do(self._take_out, link)
+                if data is not None:
+                    self._hand_out(link, data, preparing)
             self._sending = False
 
-    def _send(self, link: Link, transport: Transport, preparing: bool) -> None:
+    def _hand_out(self, link: Link, data: bytes, preparing: bool) -> None:
+        transport = link.transport
         waiting = len(transport.backlog)
-        data = self._do(self._take_out, link, waiting)
-        if data is None:
-            return
         offered = waiting + len(data)
         try:
             sent = transport.send(data)
-        except OSError:
+        except OSError as error:
+            if error.errno is None:
+                raise  # a TimeoutError of a signal's handler
             link.data_written(-offered)
-            raise
+            self._lost(link, f"connection lost: {text_of(error)}", error)
+            return
         if sent != offered:
             link.data_written(sent - offered)
-        if (transport.backlog or waiting) and not preparing:
+        if (waiting or transport.backlog) and not preparing:
             self._stale = True
             if not waiting and self._lead.taken():
                 self._wake()
 
     @staticmethod
-    def _take_out(link: Link, waiting: int) -> bytes | None:
-        """The bytes that a link sends after `waiting` octets of before, None when there are none at all."""
+    def _take_out(link: Link) -> bytes | None:
+        """The bytes that a link sends after those that wait, None when there are none at all."""
         if link.state is LinkState.CLOSED:
             return None  # what has not left by now must not leave any more
         data = link.data_to_send()
-        offered = waiting + len(data)
+        offered = len(link.transport.backlog) + len(data)
         # Counted before it is sent: another thread that sees the connection break
         # meanwhile must not take the request for unsent.
         link.data_written(offered)

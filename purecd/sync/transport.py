@@ -120,11 +120,13 @@ class Transport:
 
     def send(self, data: bytes) -> int:
         """Hand bytes to the kernel after those that wait; how many octets it took."""
-        assert self.sock is not None
+        sock = self.sock
+        if sock is None:
+            raise OSError(errno.ENOTCONN, "the connection was closed")
         if self.backlog:
             data = self.backlog + data
         try:
-            sent = self.sock.send(data)
+            sent = sock.send(data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         self.backlog = data[sent:] if sent < len(data) else b""
@@ -132,9 +134,11 @@ class Transport:
 
     def receive(self) -> bytes | None:
         """Bytes that are there, b"" at the end, None when there are none yet. Raises OSError."""
-        assert self.sock is not None
+        sock = self.sock
+        if sock is None:
+            return None
         try:
-            return self.sock.recv(RECEIVE_SIZE)
+            return sock.recv(RECEIVE_SIZE)
         except (BlockingIOError, InterruptedError):
             return None
 
