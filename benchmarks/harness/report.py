@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
 import time
@@ -164,9 +165,14 @@ def run(script: str, doc: str, measure: Callable[[Report, Settings], None]) -> N
     settings = Settings(options.quick, options.rounds or (3 if options.quick else 7))
     report = Report(Path(script).stem, doc.strip().splitlines()[0])
     print(f"== {report.name}: {report.title}", flush=True)
-    started = time.monotonic()
+    started, load = time.monotonic(), os.getloadavg()[0]
     measure(report, settings)
-    found = {**report.as_json(), "seconds": round(time.monotonic() - started, 1), "quick": options.quick}
+    found = {
+        **report.as_json(),
+        "seconds": round(time.monotonic() - started, 1),
+        "load": round(load, 1),
+        "quick": options.quick,
+    }
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     sys.stdout.flush()
@@ -179,8 +185,6 @@ def server(**more: Any) -> EtcdServer:
 
 def machine() -> dict[str, Any]:
     """What figures depend on, told in general words."""
-    import os
-
     from google.protobuf.internal import api_implementation
 
     from purecd.testing.binary import etcd_version, find_etcd
