@@ -364,7 +364,9 @@ class Requests:
             ("MemberRemove", lambda side: pb.MemberRemoveRequest(ID=side.id(who) or 7), "", 2),
             (
                 "MemberUpdate",
-                lambda side: pb.MemberUpdateRequest(ID=side.id("nobody") or 7, peerURLs=urls),
+                lambda side: pb.MemberUpdateRequest(
+                    ID=side.id(who) if who == "learner" else 7, peerURLs=urls
+                ),
                 "",
                 1,
             ),
