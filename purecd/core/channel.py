@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 DEMOTE_AFTER = 0.5
 LONG_LIVED = 3
 """Streams: watches with and without `require_leader`, and keep-alives."""
+UNDO_TIMEOUT = 5.0
 
 _REQUIRE_LEADER = ((b"hasleader", b"true"),)
 # Answers that say: this member cannot serve now, another one may.
@@ -156,12 +157,25 @@ class Channel(Logins):
     def abandon(self, call: Call, now: float) -> None:
         """The caller gave up on a call; its error says whether it may have been applied."""
         if call.done:
+            if call.error is None:
+                self._undo(call, now)  # the answer came, and reaches nobody
             return
         error = errors.Canceled("the call was cancelled")
         error.final = True
         self._end(call, error)
         if call.link is not None:
             self._ended_here(call.link, now)
+        if error.maybe_applied:
+            self._undo(call, now)
+
+    def _undo(self, call: Call, now: float) -> None:
+        """Undo what a call did of which nobody will know; without a connection it has to stay."""
+        undo, link = call.undo, self.current
+        if undo is not None and link is not None and link.usable:
+            undo.data = undo.method.encode(undo.request)
+            undo.deadline = now + UNDO_TIMEOUT
+            self.unsent = True
+            self.start(undo, now)
 
     def _ended_here(self, link: Link, now: float) -> None:
         """A stream ended from this side, which may make room for another."""
