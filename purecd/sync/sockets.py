@@ -4,7 +4,8 @@
 1. `_state` guards the channel and is held for microseconds, never across I/O. `_write` is held
    while bytes leave, so that they leave in order; it is taken before `_state`. What else is in here
    belongs to the thread that has the lead.
-2. Sockets never block; only waiting for them does.
+2. Sockets never block; only waiting for them does. Who waits for a single socket does so by reading
+   from it, for up to 20 ms in which it cannot be woken, before it waits in a way that it can.
 3. A signal's handler may raise anywhere (Ctrl-C does). Each of the three kinds of work sets its mark when
    it begins and takes it away when it is done: `_entered`, `_sending`, `_leading`. Who finds a mark where
    nobody can be at work knows that a signal cut that work short, nobody knows where. Then the channel is
@@ -63,6 +64,8 @@ class Sockets:
         self._poller = Poller()  # this and the next two belong to the lead
         self._links: dict[int, Link] = {}
         self._served: dict[Link, int] = {}
+        self._sole: Link | None = None  # when it is the only one, and is only read from
+        self._reading = False  # the sole one is; if a signal cuts that short, it may have been read
         if not self._closed:
             self._poller.watch(self._wake_read.fileno(), READ)
 
@@ -148,6 +151,15 @@ class Sockets:
                 self._watch(link, wanted)
         if channel.opening or channel.closing:
             self._open_and_close()
+        self._find_sole()
+
+    def _find_sole(self) -> None:
+        self._sole = None
+        if len(self._links) == len(self.channel.links) == 1:
+            ((fd, link),) = self._links.items()
+            transport = link.transport
+            if self._served.get(link) == READ and transport.brief and fd == transport.fileno():
+                self._sole = link
 
     def _watch(self, link: Link, wanted: int) -> None:
         fd = link.transport.fileno()
@@ -159,6 +171,7 @@ class Sockets:
 
     def _forget(self, fd: int) -> None:
         self._poller.forget(fd)
+        self._sole = None
         link = self._links.pop(fd, None)
         if link is not None:
             self._served.pop(link, None)
