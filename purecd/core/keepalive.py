@@ -3,8 +3,9 @@
 
 1. A lease is believed alive until its TTL, less 1 % for clocks that drift, has passed since the last
    *answered* request was sent: this side gives up before the server does.
-2. A lease is renewed when a third of its TTL has passed, give or take 10 %. A request without an answer
-   is repeated once on the same stream, and sent again on the next one. When it has to be repeated and
+2. A lease is renewed when a third of its TTL has passed, give or take 10 %, and up to 5 % earlier to go
+   together with others: a thousand leases do not wake the process a thousand times. A request without an
+   answer is repeated once on the same stream, and sent again on the next one. When it has to be repeated and
    the stream has been silent since, the connection is suspected: a hung member must not cost a lease.
    When the repetition gets no answer either, the stream is replaced: a member that waits for a hung
    leader reads nothing more from it for 7 s.
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Union
 from purecd import errors
 from purecd.admin_types import LeaseKeepAliveReply
 from purecd.core.actions import CloseStream, OpenStream, Refresh, Send, Suspect
-from purecd.core.keptlease import UNKNOWN, Entry, KeptLease, LeaseStream, alive_until
+from purecd.core.keptlease import UNKNOWN, Entry, KeptLease, LeaseStream, alive_until, together
 from purecd.core.timers import Timers
 from purecd.errors import EtcdError, StatusCode
 from purecd.pb import codecs
@@ -233,7 +234,7 @@ class KeepAlives:
         entry.ttl = reply.ttl
         entry.extend(alive_until(reply.sent_at, reply.ttl))
         self._deadlines.set(entry, entry.deadline)
-        self._renewals.set(entry, reply.sent_at + reply.ttl / 3 * self._jitter())
+        self._renewals.set(entry, together(reply.sent_at + reply.ttl / 3 * self._jitter(), reply.ttl))
         for lease in entry.leases:
             lease.ttl = reply.ttl
             lease.inbox.append(reply)
