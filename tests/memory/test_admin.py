@@ -54,8 +54,8 @@ def test_everybody_may_look_at_oneself(alone):
     assert alone.refusal(get_user, other, token=alice) == statuses.PERMISSION_DENIED
     (permission,) = alone.ask(get_role, pb.AuthRoleGetRequest(role="reader"), token=alice).perm
     assert (permission.key, permission.range_end) == (b"a", b"c")
-    other = pb.AuthRoleGetRequest(role="root")
-    assert alone.refusal(get_role, other, token=alice) == statuses.PERMISSION_DENIED
+    root = pb.AuthRoleGetRequest(role="root")
+    assert alone.refusal(get_role, root, token=alice) == statuses.PERMISSION_DENIED
 
 
 def test_lists_are_sorted_and_the_revision_is_shown(alone):
