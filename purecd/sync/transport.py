@@ -45,7 +45,7 @@ class Transport:
         self.address = address
         self.sock: socket.socket | None = None
         self.connected = False
-        self.backlog = b""
+        self.backlog: bytes | memoryview = b""
         self.closed = False
         self.error: OSError | None = None
         self.brief = False  # whether `wait_briefly` may be used
@@ -144,13 +144,15 @@ class Transport:
         sock = self.sock
         if sock is None:
             raise OSError(errno.ENOTCONN, "the connection was closed")
+        waiting: bytes | memoryview = data
         if self.backlog:
-            data = self.backlog + data
+            waiting = b"".join((self.backlog, data)) if data else self.backlog
         try:
-            sent = sock.send(data, _NOW)
+            sent = sock.send(waiting, _NOW)
         except (BlockingIOError, InterruptedError):
             sent = 0
-        self.backlog = data[sent:] if sent < len(data) else b""
+        # A view: what waits is not copied each time the kernel takes some of it.
+        self.backlog = memoryview(waiting)[sent:] if sent < len(waiting) else b""
         return sent
 
     def receive(self) -> bytes | None:
