@@ -322,6 +322,7 @@ class Channel(Logins):
                 self.carriers.active(owner, stream, link, now)
 
     def _finish(self, call: Call, stream: Any, link: Link, now: float) -> None:
+        stream.owner = None  # no cycle: what a call leaves behind is free at once, without the collector
         messages = stream.messages
         if stream.status.code == 0 and len(messages) == 1:
             call.message = messages[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import time
 
@@ -13,6 +14,8 @@ import pytest
 import purecd
 from purecd import errors
 from purecd.aio.driver import Driver
+from purecd.core.op import Call
+from purecd.wire.grpc import GrpcStream
 from tests.support.answering import Answering, eventually, open_files
 
 
@@ -269,3 +272,20 @@ def test_calls_with_different_deadlines_share_a_timer(server):
             assert not driver._open
 
     asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="objects are freed at other times here")
+def test_a_call_leaves_nothing_to_the_garbage_collector(server):
+    async def main():
+        async with purecd.AsyncClient(server.endpoint) as client:
+            await client.get("k")
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(10):
+                    await client.get("k")
+                return [each for each in gc.get_objects() if isinstance(each, (Call, GrpcStream))]
+            finally:
+                gc.enable()
+
+    assert asyncio.run(main()) == []

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import socket
 import struct
@@ -17,7 +18,9 @@ import pytest
 import purecd
 from purecd import errors
 from purecd.core.endpoints import parse_endpoint
+from purecd.core.op import Call
 from purecd.sync.transport import BRIEF, Poller, Transport
+from purecd.wire.grpc import GrpcStream
 from tests.support.answering import REPLY, Answering, eventually, open_files
 from tests.wire import peer as octets
 
@@ -341,3 +344,16 @@ def test_a_brief_wait_reports_how_the_connection_ended():
     assert transport.receive() is None
     with pytest.raises(OSError, match="closed"):
         transport.send(b"octets")
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="objects are freed at other times here")
+def test_a_call_leaves_nothing_to_the_garbage_collector(client, server):
+    client.get("k")
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            client.get("k")
+        assert [each for each in gc.get_objects() if isinstance(each, (Call, GrpcStream))] == []
+    finally:
+        gc.enable()
