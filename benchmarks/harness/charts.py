@@ -35,7 +35,7 @@ def bar_chart(title: str, unit: str, rows: list[tuple[str, float, float | None]]
     for number, (name, value, ratio) in enumerate(rows):
         top = HEAD + number * (BAR + GAP)
         length = max(value / longest * room, 1.0)
-        times = f"  {ratio:.2f} x" if ratio is not None and abs(ratio - 1) > 1e-9 else ""
+        times = f" ({ratio:.2f} x)" if ratio is not None and abs(ratio - 1) > 1e-9 else ""
         weight = "600" if is_ours(name) else "400"
         middle = top + BAR - 5
         parts += [
