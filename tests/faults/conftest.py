@@ -44,7 +44,9 @@ def binary() -> Path:
     """The etcd program of these tests."""
     present = etcds.present()
     newest = [each for each in present if each.version.startswith("3.5.")]
-    return max(newest or present, key=lambda each: tuple(map(int, each.version.split(".")))).path
+    path = max(newest or present, key=lambda each: tuple(map(int, each.version.split(".")))).path
+    assert path is not None
+    return path
 
 
 @pytest.fixture
