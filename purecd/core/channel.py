@@ -303,6 +303,15 @@ class Channel(Logins):
         if self.carriers.busy:
             self.settle(now)
 
+    def link_blocked(self, link: Link, blocked: bool, now: float) -> None:
+        """The socket takes no more bytes for now, or it does again; meanwhile no stream is opened."""
+        link.conn.blocked = blocked
+        if not blocked and link.state is not LinkState.CLOSED:
+            if self._waiting:
+                self._pump(now)
+            if self.carriers.busy:
+                self.settle(now)
+
     def _collect(self, link: Link, now: float) -> None:
         conn = link.conn
         active, conn.active = conn.active, []

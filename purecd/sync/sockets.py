@@ -322,6 +322,9 @@ class Sockets:
             return
         if sent != offered:
             link.data_written(sent - offered)
+        if (len(transport.backlog) > CALM_BACKLOG) if not link.conn.blocked else not transport.backlog:
+            self._do(self.channel.link_blocked, link, not link.conn.blocked, time.monotonic())
+            self._changed()  # others may send now, or none may
         if (waiting or transport.backlog) and not preparing:
             self._stale = True
             if not waiting and self._lead.taken():

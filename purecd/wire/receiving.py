@@ -67,6 +67,8 @@ class ReceivingHalf(ConnectionState):
         """
         if self.closed:
             return
+        if not self.received_frames:
+            self._refilled_at = now  # time before the first octet earns nothing
         self.received_frames += 1
         rest = self._rest
         if rest:
@@ -74,6 +76,7 @@ class ReceivingHalf(ConnectionState):
             if len(rest) < self._rest_size:
                 return
             data = bytes(rest)
+        self.more = False
         try:
             used = self._receive_usual(data, now) if self.ready and self._block is None else 0
             if used < len(data):
@@ -110,9 +113,14 @@ class ReceivingHalf(ConnectionState):
         memo = self._decoder.memo
         max_frame_size = self.max_frame_size
         handlers = _HANDLERS
+        left = self.frames_at_once
         size = len(data)
         start = position + 9
         while start <= size and not self.closed:
+            if not left:
+                self.more = True
+                break
+            left -= 1
             head, flags, stream_id = unpack(data, position)
             kind = head & 255
             length = head >> 8

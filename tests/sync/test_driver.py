@@ -21,7 +21,7 @@ from purecd.core.endpoints import parse_endpoint
 from purecd.core.op import Call
 from purecd.sync.transport import BRIEF, Poller, Transport
 from purecd.wire.grpc import GrpcStream
-from tests.support.answering import REPLY, Answering, eventually, open_files
+from tests.support.answering import REPLY, Answering, Deaf, eventually, open_files
 from tests.wire import peer as octets
 
 
@@ -283,6 +283,18 @@ def test_a_quick_answer_is_read_without_polling(client, server, monkeypatch):
     transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 10, 0))
     for _ in range(10):
         assert client.get("k").header.revision == 5
+
+
+def test_what_nobody_takes_is_not_piled_up():
+    with Deaf() as peer:
+        with purecd.Client(peer.endpoint) as client:
+            for _ in range(12):
+                with pytest.raises(errors.DeadlineExceeded) as caught:
+                    client.put("k", bytes(1 << 20), timeout=0.1)
+            assert not caught.value.maybe_applied, "it was never handed to the socket"
+            (link,) = client._drivers["calls"].channel.links
+            assert link.conn.unwritten < 2 << 20, "what the kernel's buffers do not take waits in line"
+        eventually(lambda: peer.ended)
 
 
 def test_a_slow_answer_is_polled_for_and_who_waits_can_be_woken(client, server):
