@@ -118,7 +118,9 @@ def test_f9_connections_are_cut_at_any_byte(trial, proxied, seed):
 def test_f10_slow_networks(trial, proxied, how):
     cluster, proxies = proxied()
     rate = {"latency": 100.0, "slices": 40.0, "bandwidth": 20.0}[how]
-    run = trial([each.endpoint for each in proxies], rate=rate, watches=2 if how == "bandwidth" else 8)
+    # A lease that is not renewed within a sixth of its TTL makes the client look elsewhere.
+    watches = 2 if how == "bandwidth" else 8
+    run = trial([each.endpoint for each in proxies], rate=rate, watches=watches, lease_ttl=15)
     run.warm_up(1.0)
     run.fault()
     for proxy in proxies:
