@@ -8,6 +8,8 @@
 #   make etcds        fetch other etcd versions for the live tests
 #   make faults       long runs under faults
 #   make fidelity     the etcd in memory against a real one, 5,000 requests for each of SEEDS=4
+#   make sim          the simulation                (SEEDS=200, ARGS="--first 200")
+#   make sim-planted  how soon it finds bugs planted into the client
 #   make fuzz         coverage-guided fuzzing    (SECONDS=60 for each target, ARGS="connection lies")
 #   make bench        the benchmarks          (ARGS=--quick: a short run)
 #   make bench-peers  install the clients that benchmarks compare with
@@ -23,7 +25,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 FRESH = test -n "$(PYTHON)" || { echo "no Python >= 3.9 with the modules venv and ensurepip found" >&2; exit 1; }; \
 	"$(PYTHON)" tools/fresh_venv.py $(VENV)
 
-.PHONY: help demo test lint test-matrix etcds faults fidelity fuzz bench bench-peers clean
+.PHONY: help demo test lint test-matrix etcds faults fidelity sim sim-planted fuzz bench bench-peers clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -60,9 +62,14 @@ etcds: $(VENV)/.run
 faults: $(VENV)/.test
 	@$(VENV)/bin/python -m pytest -m faults $(ARGS)
 
-SEEDS ?= 4
 fidelity: $(VENV)/.test
-	@$(VENV)/bin/python -m pytest -s tests/memory/test_fidelity.py --fidelity-requests=5000 --fidelity-seeds=$(SEEDS) $(ARGS)
+	@$(VENV)/bin/python -m pytest -s tests/memory/test_fidelity.py --fidelity-requests=5000 --fidelity-seeds=$(or $(SEEDS),4) $(ARGS)
+
+sim: $(VENV)/.test
+	@$(VENV)/bin/python -m tests.sim --seeds $(or $(SEEDS),200) --jobs $(JOBS) $(ARGS)
+
+sim-planted: $(VENV)/.test
+	@$(VENV)/bin/python -m tests.sim --planted --seeds $(or $(SEEDS),500) --jobs $(JOBS) $(ARGS)
 
 $(VENV)/.fuzz: pyproject.toml tools/fresh_venv.py
 	@$(FRESH) --group fuzz

@@ -41,8 +41,7 @@ def alarm(member: Member, call: Unary, request: pb.AlarmRequest, now: float) -> 
 
 def status(member: Member, call: Unary, request: pb.StatusRequest, now: float) -> None:
     """Status."""
-    if member.state.auth.enabled:
-        member.require_admin(call.call, now)
+    member.require_admin(call.call, now)
     reply = pb.StatusResponse(
         header=pb.ResponseHeader(),
         version=member.options.version,

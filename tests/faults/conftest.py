@@ -34,8 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.live)
-            if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(180))
+            item.add_marker(pytest.mark.timeout(180))
             if item.path.stem != "test_short":
                 item.add_marker(pytest.mark.faults)
 
@@ -45,9 +44,7 @@ def binary() -> Path:
     """The etcd program of these tests."""
     present = etcds.present()
     newest = [each for each in present if each.version.startswith("3.5.")]
-    path = max(newest or present, key=lambda each: tuple(map(int, each.version.split(".")))).path
-    assert path is not None
-    return path
+    return max(newest or present, key=lambda each: tuple(map(int, each.version.split(".")))).path
 
 
 @pytest.fixture

@@ -23,15 +23,14 @@ WANTED = ("3.4", "3.5", "3.6", "3.7")
 
 
 class Etcd(NamedTuple):
-    """One etcd program, or the etcd in memory.
+    """One etcd program.
 
     Attributes:
         version: such as ``3.5.16``; the id of tests that run on it.
-        path: None for the etcd in memory.
     """
 
     version: str
-    path: Path | None
+    path: Path
 
 
 def present() -> list[Etcd]:
