@@ -167,5 +167,6 @@ def test_r_b9_members_are_defragmented_in_turn(trial, start_cluster, binary, how
     run.wind_down(cluster.members[0].endpoint, live=live)
     measured = run.report(defragmented_s=pauses)
     run.check()
-    assert measured["unknown"] + measured["failed"] <= (0.01 if checked else 0) * measured["calls"]
+    # Without checks calls wait; etcd itself gives up a write after 7 s.
+    assert measured["unknown"] + measured["failed"] <= 0.01 * measured["calls"]
     assert not run.load.lost_leases(cluster.members[0].endpoint)
