@@ -11,7 +11,7 @@ import statistics
 
 from harness import peers
 from harness.report import Goal, Report, Settings, run, server
-from harness.rounds import alternate, ratio
+from harness.rounds import alternate
 from harness.workers import Answer, Team, Worker
 
 KIB = 1024
@@ -42,8 +42,8 @@ def measure(report: Report, settings: Settings) -> None:
             f"get beside {many:,} watchers and leases", samples, ("time", "cpu"), base="empty client"
         )
         for figure in ("time", "cpu"):
-            found = ratio(samples, "full client", "empty client", figure)
-            report.goal(Goal("6", f"a get: {figure}, full client / empty client", 1.2, found))
+            text = f"a get: {figure}, full client / empty client"
+            report.compare("6", text, 1.2, samples, "full client", "empty client", figure)
 
 
 def memory(report: Report, worker: Worker, many: int) -> dict[str, float]:

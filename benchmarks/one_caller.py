@@ -8,8 +8,8 @@ Clients for asyncio await one call at a time.
 from __future__ import annotations
 
 from harness import peers
-from harness.report import Goal, Report, Settings, run, server
-from harness.rounds import alternate, ratio
+from harness.report import Report, Settings, run, server
+from harness.rounds import alternate
 from harness.workers import Answer, Team, Worker
 
 CLIENTS = (
@@ -27,7 +27,7 @@ CLIENTS = (
 
 
 def measure(report: Report, settings: Settings) -> None:
-    calls = settings.scaled(1000, 200)
+    calls = settings.scaled(300, 100)
     with server() as etcd, Team(CLIENTS, etcd.endpoint) as team:
         for work in ("put", "get"):
 
@@ -45,9 +45,9 @@ def measure(report: Report, settings: Settings) -> None:
                 ("grpcio", "cpu", 0.4),
             ):
                 text = f"{work}: {figure}, purecd / {other}"
-                report.goal(Goal("1", text, limit, ratio(samples, "purecd", other, figure)))
+                report.compare("1", text, limit, samples, "purecd", other, figure)
         report.miss(team.missing)
 
 
 if __name__ == "__main__":
-    run(__file__, __doc__, measure)
+    run(__file__, __doc__, measure, rounds=15)

@@ -8,8 +8,8 @@ PyPy, warmed up, a get is compared with one on CPython, and decoding a range of 
 from __future__ import annotations
 
 from harness import peers
-from harness.report import Goal, Report, Settings, run, server
-from harness.rounds import alternate, ratio
+from harness.report import Report, Settings, run, server
+from harness.rounds import alternate
 from harness.workers import Answer, Failed, Team, Worker
 
 import purecd
@@ -54,14 +54,14 @@ def calls(report: Report, settings: Settings, team: Team) -> None:
 
     samples = alternate(team, get, settings.rounds)
     report.table("get, one caller", samples, ("time", "cpu"), base=COMPILED)
-    found = ratio(samples, INTERPRETED, COMPILED, "cpu")
-    report.goal(Goal("8", "get: CPU, pure / compiled protobuf", 1.5, found))
+    text = "get: CPU, pure / compiled protobuf"
+    report.compare("8", text, 1.5, samples, INTERPRETED, COMPILED, "cpu")
     for name in PYPYS:
-        report.goal(Goal("8", f"get: CPU, {name} / CPython", 1.0, ratio(samples, name, COMPILED, "cpu")))
+        report.compare("8", f"get: CPU, {name} / CPython", 1.0, samples, name, COMPILED, "cpu")
     samples = alternate(team, read, settings.rounds)
     report.table(f"range of {KEYS:,} keys of 100 bytes", samples, ("time", "cpu"), base=COMPILED)
-    found = ratio(samples, INTERPRETED, COMPILED, "cpu")
-    report.goal(Goal("8", f"range of {KEYS:,} keys: CPU, pure / compiled protobuf", 5.0, found))
+    text = f"range of {KEYS:,} keys: CPU, pure / compiled protobuf"
+    report.compare("8", text, 5.0, samples, INTERPRETED, COMPILED, "cpu")
 
 
 def decoding(report: Report, settings: Settings) -> None:
@@ -88,10 +88,8 @@ def decoding(report: Report, settings: Settings) -> None:
             samples = alternate(team, turn, settings.rounds)
             report.table(f"decoding {KEYS:,} keys, {name}, pure protobuf", samples, ("cpu",), base="by hand")
             if name != "CPython":
-                found = ratio(samples, "protobuf", "by hand", "cpu")
-                report.goal(
-                    Goal("8", f"decoding {KEYS:,} keys on {name}: protobuf / purecd", 5.0, found, True)
-                )
+                text = f"decoding {KEYS:,} keys on {name}: protobuf / purecd"
+                report.compare("8", text, 5.0, samples, "protobuf", "by hand", "cpu", at_least=True)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ frames nor makes values.
 from __future__ import annotations
 
 from harness import peers
-from harness.report import Goal, Report, Settings, run, server
-from harness.rounds import alternate, ratio
+from harness.report import Report, Settings, run, server
+from harness.rounds import alternate
 from harness.workers import Answer, Team, Worker
 
 import purecd
@@ -43,8 +43,8 @@ def measure(report: Report, settings: Settings) -> None:
 
             samples = alternate(team, turn, settings.rounds)
             report.table(f"range of {KEYS:,} keys of 1 KiB", samples, ("time", "cpu"))
-            found = ratio(samples, "purecd", "receive and parse", "time")
-            report.goal(Goal("5", f"range of {KEYS:,} keys: time, purecd / receive and parse", 1.5, found))
+            text = f"range of {KEYS:,} keys: time, purecd / receive and parse"
+            report.compare("5", text, 1.5, samples, "purecd", "receive and parse", "time")
             report.miss(team.missing)
 
 

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from harness import peers
+from harness import page, peers
 from harness.report import machine
 
 HERE = Path(__file__).resolve().parent
@@ -32,6 +32,7 @@ QUESTIONS = (
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="short runs, to see that all works")
+    parser.add_argument("--rounds", type=int, default=0, help="turns of each contestant")
     parser.add_argument(
         "--out", type=Path, default=peers.ROOT / "docs" / "benchmarks", help="folder to write to"
     )
@@ -46,25 +47,34 @@ def main() -> int:
         results = json.loads(target.read_text(encoding="utf-8"))
     failed = []
     for name in options.only or QUESTIONS:
-        found = run(name, options.quick)
+        found = run(name, options.quick, options.rounds)
         if found is None:
             failed.append(name)
-        else:
-            results["benchmarks"][name] = found
-    results["machine"] = machine()
-    results["peers"] = peers.read_state()
-    target.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    print(f"\nwritten: {target}")
+            continue
+        results["benchmarks"][name] = found
+        write(options.out, results)  # after each: what was measured is not lost when a later one is stopped
+    print(f"\nwritten: {target} and {options.out / 'index.html'}")
     for name in failed:
         print(f"FAILED: {name}")
     return 1 if failed else 0
 
 
-def run(name: str, quick: bool) -> dict[str, Any] | None:
+def write(folder: Path, results: dict[str, Any]) -> None:
+    """Write the JSON file, the page and its charts."""
+    known = results["benchmarks"]
+    results["benchmarks"] = {name: known[name] for name in QUESTIONS if name in known}
+    results["machine"] = machine()
+    results["peers"] = peers.read_state()
+    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    page.write(folder, results)
+
+
+def run(name: str, quick: bool, rounds: int) -> dict[str, Any] | None:
     """Run one script in a process of its own; what it found, None when it failed."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "found.json"
         command = [sys.executable, str(HERE / f"{name}.py"), "--json", str(target), *(["--quick"] * quick)]
+        command += ["--rounds", str(rounds)] if rounds else []
         if subprocess.run(command, check=False).returncode:
             return None
         found: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))

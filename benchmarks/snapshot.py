@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness import peers
 from harness.report import Goal, Report, Settings, run, server
-from harness.rounds import alternate, ratio
+from harness.rounds import alternate
 from harness.workers import Answer, Team, Worker
 
 import purecd
@@ -54,8 +54,8 @@ def measure(report: Report, settings: Settings) -> None:
             units = {"seconds": "s", "cpu": "CPU s", "memory": "MiB", "MiB/s": "MiB/s"}
             title = f"snapshot of {size:,} MiB to disk; memory: growth of the peak"
             report.table(title, samples, ("seconds", "MiB/s", "cpu", "memory"), units=units)
-            found = ratio(samples, "purecd", "read the bytes", "seconds")
-            report.goal(Goal("5", f"snapshot of {size:,} MiB: time, purecd / read the bytes", 1.5, found))
+            text = f"snapshot of {size:,} MiB: time, purecd / read the bytes"
+            report.compare("5", text, 1.5, samples, "purecd", "read the bytes", "seconds")
             grown = max((each["memory"] for each in samples.get("purecd", [])), default=None)
             report.goal(
                 Goal("5", "snapshot: growth of purecd's memory over all rounds", 16.0, grown, unit="MiB")

@@ -16,8 +16,8 @@ import time
 from typing import NamedTuple
 
 from harness import peers
-from harness.report import Goal, Report, Settings, run, server
-from harness.rounds import Samples, ratio
+from harness.report import Report, Settings, run, server
+from harness.rounds import Samples
 
 IMPORT = """
 import json, os, time
@@ -106,11 +106,11 @@ def measure(report: Report, settings: Settings) -> None:
         for figure in ("time", "memory"):
             for other in others:
                 text = f"import of {name}: {figure}, / {other}"
-                report.goal(Goal("7", text, 0.5, ratio(imports, name, other, figure)))
+                report.compare("7", text, 0.5, imports, name, other, figure)
     report.table("first reply of a fresh process", replies, ("time", "cpu"), units=units)
     for other in others:
-        found = ratio(replies, "purecd", other, "time")
-        report.goal(Goal("7", f"first reply of a fresh process: time, purecd / {other}", 0.6, found))
+        text = f"first reply of a fresh process: time, purecd / {other}"
+        report.compare("7", text, 0.6, replies, "purecd", other, "time")
 
 
 def spawn(subject: Subject, code: str, compiled: str) -> str:

@@ -28,7 +28,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from purecd.core.endpoints import parse_endpoint
-from purecd.options import Tls, as_endpoints
+from purecd.options import MAX_RECEIVE_SIZE, Tls, as_endpoints
 
 logger = logging.getLogger("purecd")
 
@@ -60,6 +60,28 @@ def boolean(text: str) -> bool:
     raise ValueError(f"{text!r} is neither true nor false")
 
 
+def size(text: str) -> int:
+    """A number of bytes, 0 for the default.
+
+    Raises:
+        ValueError: it is none, or over what a message can have.
+    """
+    if not (text.isascii() and text.isdigit() and int(text) <= MAX_RECEIVE_SIZE):
+        raise ValueError(f"{text!r} is no number of bytes from 0 to {MAX_RECEIVE_SIZE}")
+    return int(text)
+
+
+def endpoint_list(text: str) -> str:
+    """Endpoints with commas between them, as they were written.
+
+    Raises:
+        ValueError: one of them is no endpoint.
+    """
+    for each in as_endpoints(text):
+        parse_endpoint(each)
+    return text
+
+
 def from_env(environ: Mapping[str, str], given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The arguments of a client that ``ETCDCTL_*`` variables amount to.
 
@@ -77,13 +99,13 @@ def from_env(environ: Mapping[str, str], given: Mapping[str, Any] | None = None)
     settings = _Settings(environ)
     arguments: dict[str, Any] = {}
     for name, argument, read in (
-        ("ENDPOINTS", "endpoints", str),
+        ("ENDPOINTS", "endpoints", endpoint_list),
         ("DIAL_TIMEOUT", "dial_timeout", seconds),
         ("COMMAND_TIMEOUT", "timeout", seconds),
         ("KEEPALIVE_TIME", "keepalive_time", seconds),
         ("KEEPALIVE_TIMEOUT", "keepalive_timeout", seconds),
-        ("MAX_REQUEST_BYTES", "max_send_size", int),
-        ("MAX_RECV_BYTES", "max_receive_size", int),
+        ("MAX_REQUEST_BYTES", "max_send_size", size),
+        ("MAX_RECV_BYTES", "max_receive_size", size),
     ):
         value = settings.read(name, read)
         if value:  # 0 means the default, as for etcdctl

@@ -108,7 +108,7 @@ class Front:
         self.fail_fast = fail_fast
         self.retry = retry
         self.hooks = tuple(hooks)
-        self._addresses: list[Address] = [parse_endpoint(each) for each in self._options.endpoints]
+        self._addresses: list[Address] = [address_of(each) for each in self._options.endpoints]
         check_secrecy(self._options, self._addresses)
         if min_server_version is not None:
             version_of(min_server_version)
@@ -151,7 +151,7 @@ class Front:
     def _new_channel(self, endpoint: str | None) -> Channel:
         """A channel to all endpoints, or to the given one only."""
         options = self._options if endpoint is None else self._options.at(endpoint)
-        addresses = self._addresses if endpoint is None else [parse_endpoint(endpoint)]
+        addresses = self._addresses if endpoint is None else [address_of(endpoint)]
         metadata = ((b"client-api-version", API_VERSION),)
         return Channel(options, list(addresses), random.Random(), _agent(), metadata)
 
@@ -163,7 +163,7 @@ class Front:
     @endpoints.setter
     def endpoints(self, endpoints: str | Sequence[str]) -> None:
         options = Options(**{**self._options._asdict(), "endpoints": as_endpoints(endpoints)})
-        addresses = [parse_endpoint(each) for each in options.endpoints]
+        addresses = [address_of(each) for each in options.endpoints]
         check_secrecy(options, addresses)
         self._options, self._addresses = options, addresses
         self._endpoints_changed(addresses)
@@ -187,6 +187,22 @@ class Front:
 
     def __reduce__(self) -> str:
         raise TypeError("a client cannot be copied or pickled: it holds credentials and connections")
+
+
+def address_of(endpoint: str) -> Address:
+    """Where an endpoint is that can be connected to.
+
+    Raises:
+        ValueError: it is none, or names no port.
+    """
+    address = parse_endpoint(endpoint)
+    if not address.path and address.port is None:
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        scheme = endpoint.partition("://")[0] + "://" if "://" in endpoint else ""
+        raise ValueError(
+            f"endpoint {endpoint!r} has no port; etcd's own is 2379: write {f'{scheme}{host}:2379'!r}"
+        )
+    return address
 
 
 def check_secrecy(options: Options, addresses: Sequence[Address]) -> None:

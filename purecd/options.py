@@ -8,7 +8,7 @@ says why ours differs.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 if TYPE_CHECKING:
@@ -139,7 +139,8 @@ class Retry(_Retry):
 
     Args:
         max_attempts: give up after so many attempts, the first included; None for as many as
-            the timeout allows, 1 for no repetition.
+            the timeout allows, 1 for no repetition. An attempt whose token was rejected does not count:
+            the member did nothing, and with a fresh token it is made again, up to three times.
         backoff: seconds before the second repetition; the first follows at once.
         max_backoff: seconds that the pauses grow to, each 1.6 times the one before.
         jitter: fraction by which a pause may be longer or shorter, 0 to 1.
@@ -253,9 +254,21 @@ def as_endpoints(endpoints: str | Sequence[str]) -> tuple[str, ...]:
     """One endpoint, a comma-separated list in one string, or a sequence, as a tuple."""
     if isinstance(endpoints, str):
         return tuple(part.strip() for part in endpoints.split(",") if part.strip())
-    if isinstance(endpoints, bytes) or not all(isinstance(each, str) for each in endpoints):
-        raise TypeError("endpoints are strings such as '127.0.0.1:2379'")
-    return tuple(each.strip() for each in endpoints)
+    if isinstance(endpoints, bytes) or not isinstance(endpoints, Iterable):
+        raise TypeError(
+            f"endpoints are strings such as '127.0.0.1:2379', one or several, not {type(endpoints).__name__}"
+        )
+    listed = tuple(endpoints)
+    for each in listed:
+        if not isinstance(each, str):
+            raise TypeError(
+                f"endpoints are strings such as '127.0.0.1:2379', and one is {type(each).__name__}"
+            )
+        if "," in each and not each.startswith("unix"):
+            raise ValueError(
+                f"endpoint {each!r} holds a comma: several endpoints are several items of the list"
+            )
+    return tuple(each.strip() for each in listed)
 
 
 def _check_endpoints(endpoints: tuple[str, ...]) -> None:

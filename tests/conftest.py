@@ -21,9 +21,10 @@ else:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-etcds", action="store_true", help="run every live test on every etcd present")
-    parser.addoption("--fidelity-requests", type=int, default=1200, help="requests to both etcds, per seed")
+    parser.addoption("--fidelity-requests", type=int, default=1500, help="requests to both etcds, per seed")
     parser.addoption("--fidelity-seeds", type=int, default=1, help="how many seeds for tests/memory")
     parser.addoption("--fidelity-seed", type=int, default=1, help="the first of these seeds")
+    parser.addoption("--fidelity-etcd", default="", help="version of the etcd for tests/memory")
     parser.addoption("--fuzz-examples", type=int, default=300, help="inputs for each fuzz target")
 
 

@@ -211,3 +211,37 @@ def test_a_bound_operation_shows_its_signature():
 
     with_self(method, get)
     assert str(inspect.signature(method)) == "(self, /, key: 'str', *, limit: 'int' = 0) -> 'bytes'"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "better"),
+    [
+        ("localhost", "localhost:2379"),
+        ("https://etcd.example", "https://etcd.example:2379"),
+        ("::1", "[::1]:2379"),
+        ("http://[::1]", "http://[::1]:2379"),
+    ],
+)
+def test_an_endpoint_without_a_port_is_refused_with_one_that_has(endpoint, better):
+    with pytest.raises(ValueError, match="has no port") as caught:
+        Front(["a:1", endpoint])
+    assert repr(better) in str(caught.value)
+    made = Front("a:1")
+    with pytest.raises(ValueError, match="has no port"):
+        made.endpoints = endpoint
+    with pytest.raises(ValueError, match="has no port"):
+        made._new_channel(endpoint)
+    assert Front(better).endpoints == (better,)
+
+
+@pytest.mark.parametrize("endpoints", [None, 5, b"a:1", ["a:1", None]])
+def test_endpoints_of_another_kind_are_refused(endpoints):
+    with pytest.raises(TypeError, match="endpoints"):
+        Front(endpoints)
+
+
+def test_a_list_within_a_list_is_refused():
+    with pytest.raises(ValueError, match="holds a comma: several endpoints are several items"):
+        Front(["a:1,b:1"])
+    assert Front("a:1,b:1").endpoints == ("a:1", "b:1")
+    assert Front(["unix:/run/a,b"]).endpoints == ("unix:/run/a,b",)

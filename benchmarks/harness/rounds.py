@@ -60,3 +60,12 @@ def ratio(samples: Samples, one: str, other: str, figure: str) -> float | None:
     pairs = zip(samples[one], samples[other])
     ratios = [a[figure] / b[figure] for a, b in pairs if b[figure]]
     return statistics.median(ratios) if ratios else None
+
+
+def best_ratio(samples: Samples, one: str, other: str, figure: str) -> float | None:
+    """Ratio of the best rounds: what other work on the machine disturbed least."""
+    if one not in samples or other not in samples:
+        return None
+    best = max if figure == "rate" else min
+    a, b = (best(sample[figure] for sample in samples[name]) for name in (one, other))
+    return a / b if b else None

@@ -119,7 +119,7 @@ class AsyncClient(Front, AsyncCommands):
             await asyncio.sleep(interval)
             try:
                 await self.sync_endpoints(timeout=min(interval, 5.0))
-            except (errors.EtcdError, LookupError) as error:
+            except (errors.EtcdError, LookupError, ValueError) as error:
                 logger.warning("endpoints not synchronised: %s", error)
 
     # What operations are run on.

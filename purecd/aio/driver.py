@@ -25,6 +25,8 @@ from purecd.core.op import Call, Refresh
 
 EXPIRY_GRAIN = 0.002
 """Seconds at least between looks at which calls are late, however many deadlines there are."""
+FRAMES_AT_ONCE = 512
+"""Frames of one connection that are processed before others have their turn on the loop."""
 
 
 class _LinkProtocol(asyncio.Protocol):
@@ -42,6 +44,12 @@ class _LinkProtocol(asyncio.Protocol):
 
     def eof_received(self) -> None:
         self._driver.lost(self._link, "connection closed by the peer", None)
+
+    def pause_writing(self) -> None:
+        self._driver.blocked(self._link, True)
+
+    def resume_writing(self) -> None:
+        self._driver.blocked(self._link, False)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._driver.lost(self._link, f"connection lost: {_text(exc)}" if exc else "connection closed", exc)
@@ -201,15 +209,35 @@ class Driver:
             transport.abort()
             return
         link.transport = transport
+        link.conn.frames_at_once = FRAMES_AT_ONCE
         self.channel.link_opened(link, time.monotonic())
         self._settle(link)
 
     def received(self, link: Link, data: bytes) -> None:
-        """Bytes arrived."""
+        """Bytes arrived; none to go on with what has come."""
+        conn = link.conn
         self.channel.link_received(link, data, time.monotonic())
         self._awaken()
         if not self._gathering:
             self._gather()  # behind the tasks that go on now
+        if link.state is LinkState.CLOSED:
+            return
+        if conn.blocked and conn.throttled:
+            link.transport.pause_reading()  # until `blocked` says that the peer takes our replies
+        elif conn.more:
+            link.transport.pause_reading()
+            self.loop.call_soon(self.received, link, b"")
+        elif not data:
+            link.transport.resume_reading()
+
+    def blocked(self, link: Link, blocked: bool) -> None:
+        """The peer does not take what we write fast enough, or it does again."""
+        if link.state is LinkState.CLOSED:
+            return
+        self.channel.link_blocked(link, blocked, time.monotonic())
+        if not blocked:
+            self._settle(link)
+            self.received(link, b"")
 
     def lost(self, link: Link, reason: str, cause: BaseException | None) -> None:
         """A socket is gone."""
@@ -262,6 +290,8 @@ class Driver:
         transport = link.transport
         if transport is None or link.state is LinkState.CLOSED or transport.is_closing():
             return  # what a closing transport took would be lost, and count as sent
+        if link.conn.blocked:
+            return  # the transport would take anything, and keep it in memory
         data = link.data_to_send()
         if data:
             link.data_written(len(data))
@@ -273,14 +303,22 @@ class Driver:
         closing, channel.closing = channel.closing, []
         for link in closing:
             if link.transport is not None:
-                data = link.data_to_send()
-                if data and not link.transport.is_closing():
-                    link.transport.write(data)
-                link.transport.close()
+                self._part(link, link.transport)
         for link in opening:
             task = self.loop.create_task(self._dial(link))
             self._dials.add(task)
             task.add_done_callback(self._dials.discard)
+
+    @staticmethod
+    def _part(link: Link, transport: Any) -> None:
+        """Close a socket; what the peer does not take at once is lost."""
+        data = link.data_to_send()
+        if data and not transport.is_closing() and not transport.get_write_buffer_size():
+            transport.write(data)
+        if transport.get_write_buffer_size():
+            transport.abort()  # close() would wait for the peer, for ever if need be
+        else:
+            transport.close()
 
     async def _dial(self, link: Link) -> None:
         address = link.address

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Callable
 
 from purecd.core import watch as operations
 from purecd.errors import EtcdError
-from purecd.options import DEFAULT_TIMEOUT, Timeout
+from purecd.options import DEFAULT_TIMEOUT, Timeout, deadline_after
 from purecd.types import Event, WatchResponse
 
 if TYPE_CHECKING:
@@ -41,19 +42,22 @@ class AsyncWatch:
 
     async def open(self) -> AsyncWatch:
         """Begin the watch, unless that is done; ``async with`` and reading do it by themselves."""
+        await self._open(self._timeout)
+        return self
+
+    async def _open(self, timeout: Timeout) -> None:
         if self._watcher is None and not self._closed:
             try:
-                watcher = await self._owner._run(operations.open_watch(self._request), self._timeout)
+                watcher = await self._owner._run(operations.open_watch(self._request), timeout)
             except BaseException as error:
                 self._tell_end("failed", str(error) or type(error).__name__)
                 raise
             if self._closed or self._watcher is not None:  # another task closed or opened it meanwhile
                 await self._owner._run(operations.close_watch(watcher), None)
-                return self
+                return
             self._watcher = watcher
             self._told_end = False
             self._owner._tell_watch("opened", "")
-        return self
 
     async def __aenter__(self) -> AsyncWatch:
         return await self.open()
@@ -79,10 +83,11 @@ class AsyncWatch:
         """The next event; None once the watch was closed.
 
         Args:
-            timeout: seconds to wait, None for no limit.
+            timeout: seconds to wait, None for no limit. A watch that is not open yet is opened within them;
+                with None it is opened within the timeout it was made with.
 
         Raises:
-            TimeoutError: none came in time; the watch lives on.
+            TimeoutError: none came in time; the watch lives on, or is still to be opened.
             Compacted: events were compacted before they could be delivered.
         """
         while not self._events:
@@ -107,7 +112,10 @@ class AsyncWatch:
     async def _read(
         self, next_of: Callable[[Watcher, float | None], Op[WatchResponse | None]], timeout: float | None
     ) -> WatchResponse | None:
-        await self.open()
+        if self._watcher is None:
+            until = deadline_after(timeout, time.monotonic())
+            await self._open(self._timeout if until is None else timeout)
+            timeout = None if until is None else max(0.0, until - time.monotonic())
         if self._watcher is None:
             return None
         try:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 DEMOTE_AFTER = 0.5
 LONG_LIVED = 3
 """Streams: watches with and without `require_leader`, and keep-alives."""
+UNDO_TIMEOUT = 5.0
 
 _REQUIRE_LEADER = ((b"hasleader", b"true"),)
 # Answers that say: this member cannot serve now, another one may.
@@ -156,12 +157,25 @@ class Channel(Logins):
     def abandon(self, call: Call, now: float) -> None:
         """The caller gave up on a call; its error says whether it may have been applied."""
         if call.done:
+            if call.error is None:
+                self._undo(call, now)  # the answer came, and reaches nobody
             return
         error = errors.Canceled("the call was cancelled")
         error.final = True
         self._end(call, error)
         if call.link is not None:
             self._ended_here(call.link, now)
+        if error.maybe_applied:
+            self._undo(call, now)
+
+    def _undo(self, call: Call, now: float) -> None:
+        """Undo what a call did of which nobody will know; without a connection it has to stay."""
+        undo, link = call.undo, self.current
+        if undo is not None and link is not None and link.usable:
+            undo.data = undo.method.encode(undo.request)
+            undo.deadline = now + UNDO_TIMEOUT
+            self.unsent = True
+            self.start(undo, now)
 
     def _ended_here(self, link: Link, now: float) -> None:
         """A stream ended from this side, which may make room for another."""
@@ -289,6 +303,15 @@ class Channel(Logins):
         if self.carriers.busy:
             self.settle(now)
 
+    def link_blocked(self, link: Link, blocked: bool, now: float) -> None:
+        """The socket takes no more bytes for now, or it does again; meanwhile no stream is opened."""
+        link.conn.blocked = blocked
+        if not blocked and link.state is not LinkState.CLOSED:
+            if self._waiting:
+                self._pump(now)
+            if self.carriers.busy:
+                self.settle(now)
+
     def _collect(self, link: Link, now: float) -> None:
         conn = link.conn
         active, conn.active = conn.active, []
@@ -308,6 +331,7 @@ class Channel(Logins):
                 self.carriers.active(owner, stream, link, now)
 
     def _finish(self, call: Call, stream: Any, link: Link, now: float) -> None:
+        stream.owner = None  # no cycle: what a call leaves behind is free at once, without the collector
         messages = stream.messages
         if stream.status.code == 0 and len(messages) == 1:
             call.message = messages[0]
@@ -401,10 +425,13 @@ class Channel(Logins):
         """When `handle_timer` must be called next, monotonic seconds."""
         timer = self._hurry_at if self._hurry_at is not None and self._wanted() else None
         for link in self.links:
-            login_due = link.login.deadline if link.login is not None else None
-            for moment in (link.next_timer(), link.refresh_at, login_due):
-                if moment is not None and (timer is None or moment < timer):
-                    timer = moment
+            moment = link.next_timer()
+            if moment is not None and (timer is None or moment < timer):
+                timer = moment
+            if link.refresh_at is not None and (timer is None or link.refresh_at < timer):
+                timer = link.refresh_at
+            if link.login is not None and (timer is None or link.login.deadline < timer):
+                timer = link.login.deadline
         if self.carriers.busy:
             moment = self.carriers.next_timer()
             if moment is not None and (timer is None or moment < timer):

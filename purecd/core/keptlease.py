@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Any
 
@@ -10,6 +11,8 @@ from purecd.admin_types import LeaseKeepAliveReply
 from purecd.errors import EtcdError
 
 DRIFT = 0.01  # how much faster than ours the server's clock may run
+EARLY = 0.05  # of a third of the TTL: how much sooner a lease may be renewed to go together with others
+LONGEST_SHARED = 600  # seconds of TTL; moments are 8 s apart then
 MAX_INBOX = 16  # renewals kept for a consumer that does not read
 
 UNKNOWN = float("-inf")
@@ -79,6 +82,20 @@ def alive_until(sent_at: float, ttl: float) -> float:
         ttl: seconds that the answer promised.
     """
     return sent_at + ttl * (1 - DRIFT)
+
+
+def together(when: float, ttl: int) -> float:
+    """Move a renewal to the moment before it that it shares with others.
+
+    Such moments lie at most 5 % of a third of the TTL apart, by powers of two: different TTLs meet, too.
+
+    Args:
+        when: monotonic seconds.
+        ttl: of the lease, seconds, 1 or more.
+    """
+    # Bounded, for the TTL is the server's word.
+    step = 2.0 ** math.floor(math.log2(min(ttl, LONGEST_SHARED) / 3 * EARLY))
+    return when // step * step
 
 
 class LeaseStream:

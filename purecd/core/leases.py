@@ -20,7 +20,7 @@ from purecd.admin_types import (
     LeaseTimeToLiveReply,
 )
 from purecd.core import methods
-from purecd.core.op import Op, now, random_id
+from purecd.core.op import Call, Op, now, random_id
 from purecd.core.replies import header_of
 from purecd.core.retry import call
 from purecd.core.streaming import end_stream, open_stream
@@ -47,15 +47,18 @@ def grant(ttl: int, *, lease_id: int = 0, timeout: Timeout = DEFAULT_TIMEOUT) ->
         LeaseTTLTooLarge: over the server's limit.
         NoSpace: the database is over its quota.
 
-    Sends: Lease/LeaseGrant, repeatable; Lease/LeaseTimeToLive when the outcome or the time is in doubt.
+    Sends: Lease/LeaseGrant, repeatable; Lease/LeaseTimeToLive when the outcome or the time is in doubt;
+        Lease/LeaseRevoke, of a random id only, when the caller gives up meanwhile.
     """
     seconds = as_int("ttl", ttl, 1)
     number = as_lease_id(lease_id) or (yield from random_id())
     request = messages.LeaseGrantRequest(TTL=seconds, ID=number)
+    # A lease with an id of the caller's may be another one that was there before.
+    undo = None if lease_id else Call(methods.LEASE_REVOKE, messages.LeaseRevokeRequest(ID=number))
     while True:
         sent_at = yield from now()
         try:
-            reply = yield from call(methods.LEASE_GRANT, request)
+            reply = yield from call(methods.LEASE_GRANT, request, undo=undo)
         except errors.LeaseExist as error:
             if not error.maybe_applied:
                 raise

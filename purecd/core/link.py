@@ -150,7 +150,7 @@ class Link:
             self.tls = TlsPipe(make_context(tls), name)
 
     def receive(self, data: bytes, now: float) -> None:
-        """Bytes from the socket. Raises `TlsError` when TLS fails."""
+        """Bytes from the socket, none to go on with what has come (`conn.more`). Raises `TlsError`."""
         self.last_received = now
         self.ping_sent_at = None
         self.suspect = False
@@ -158,7 +158,7 @@ class Link:
             self.heard = True
             if self.tls is None and data.startswith(TLS_ALERT):
                 raise TlsError("the server speaks TLS on this port: write the endpoint with https://")
-        if self.tls is not None:
+        if self.tls is not None and data:
             data = self.tls.receive_data(data)
             if not data:
                 return

@@ -191,8 +191,10 @@ class Links:
         link.opened_at = now
         self.endpoints.succeeded(link.endpoint, now)
         old = self.current
-        if old is not None and old.usable and old.endpoint.demoted_until <= now:
-            self._drop(link, None, now)  # the old one has recovered meanwhile
+        # The old one has recovered meanwhile, and a second one to the same endpoint is no better.
+        known = old is not None and (old.endpoint is link.endpoint or old.endpoint.demoted_until <= now)
+        if known and old is not None and old.usable:
+            self._drop(link, None, now)
             return False
         self._note("ready", link, "")
         self.current = link

@@ -50,6 +50,8 @@ class Call:
         attempt: 1 for the first one of the command's RPC.
         retry: how it may be repeated; the driver puts in what its client was told.
         sent_at: when the attempt was handed to a connection, monotonic seconds.
+        undo: a call that takes back what this one did; it is sent, and nobody waits for it, when the
+            caller gives up on an attempt that may have been applied.
     """
 
     __slots__ = (
@@ -71,6 +73,7 @@ class Call:
         "sent_at",
         "started_at",
         "stream",
+        "undo",
         "waiter",
     )
 
@@ -101,6 +104,7 @@ class Call:
         self.generation = 0
         self.sent_at = 0.0
         self.started_at = 0.0
+        self.undo: Call | None = None
         self.waiter: Any = None
 
 

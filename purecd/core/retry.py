@@ -6,7 +6,7 @@
    when doing it twice is the same as doing it once, or when the caller said so.
 3. A refusal that another try cannot change is raised at once.
 4. A rejected token is refreshed, at most three times for one call; attempts to log in that fail
-   for a passing reason do not count.
+   for a passing reason do not count. Nor is the attempt one of `Retry.max_attempts`.
 5. A stream that is reset for no reason of its own, by a proxy say, leaves the outcome unknown. It is
    sent again at most five times: the same answer may be what breaks it each time.
 6. The first repetition follows at once, the later ones after 25 ms growing to 1 s, unless the
@@ -47,6 +47,7 @@ def call(
     idempotent: bool = False,
     endpoint: str | None = None,
     metadata: Metadata = (),
+    undo: Call | None = None,
 ) -> Op[Any]:
     """Send one RPC, again where that is safe, until it is answered or the deadline passes.
 
@@ -56,6 +57,7 @@ def call(
         require_leader: have a member without a leader refuse instead of waiting.
         idempotent: the caller's word that applying the request twice is harmless.
         endpoint: ask just this endpoint.
+        undo: what to send, without waiting for it, when the caller gives up on an attempt under way.
 
     Raises:
         EtcdError: with `attempts`, and `maybe_applied` true to what is known.
@@ -69,6 +71,7 @@ def call(
     ambiguous = False
     while True:
         attempt = Call(method, request, require_leader=require_leader, endpoint=endpoint, metadata=metadata)
+        attempt.undo = undo
         if attempts:
             attempt.attempt = attempts + 1
         try:
@@ -96,7 +99,7 @@ def call(
                 if resets > MAX_RESETS:
                     raise
         rule = attempt.retry
-        if attempts == rule.max_attempts:
+        if attempts - refreshes == rule.max_attempts:
             raise last
         pause = rule.pause(attempts)
         if pause:

@@ -179,8 +179,11 @@ class Watcher:
         self.taken = self.inbox[0]  # first: a signal may cut this short anywhere
         self.takes += 1
         response = self.inbox.popleft()
-        self.buffered_events -= len(response.events) or 1
-        self.buffered_bytes -= weigh(response.events)
+        if self.inbox:
+            self.buffered_events -= len(response.events) or 1
+            self.buffered_bytes -= weigh(response.events)
+        else:  # as a rule; then nothing needs to be weighed again
+            self.buffered_events = self.buffered_bytes = 0
         return response
 
     def put_back(self) -> None:

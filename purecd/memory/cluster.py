@@ -78,14 +78,14 @@ class Cluster:
         self.removed.add(member_id)
 
     def update(self, member_id: int, peer_urls: Sequence[str]) -> None:
-        """Give a member other peer URLs.
+        """Give a member other peer URLs; a learner becomes a voting member by that, up to etcd 3.5.30.
 
         Raises:
             Status: there is no such member, or another has such a URL.
         """
         member = self._find(member_id)
         self._refuse_shared(member_id, peer_urls)
-        self._replace(member, peerURLs=peer_urls)
+        self._replace(member, peerURLs=peer_urls, isLearner=False)
 
     def promote(self, member_id: int) -> None:
         """Make a learner a voting member.

@@ -51,10 +51,10 @@ def add(member: Member, call: Unary, request: pb.MemberAddRequest, now: float) -
     urls = parsed_urls(request.peerURLs)
     member.require_admin(call.call, now)
     started, voters = member.state.cluster.started_voters()
-    quorum = (voters + 1) // 2 + 1
     alone = started == voters == 1  # may grow, as after a restore
-    if member.options.strict_reconfig and not request.isLearner and started < quorum and not alone:
-        raise Status(*NOT_ENOUGH_STARTED)
+    if member.options.strict_reconfig and started < (voters + 1) // 2 + 1 and not alone:
+        # Who has started is taken for connected.
+        raise Status(*(statuses.UNHEALTHY if request.isLearner else NOT_ENOUGH_STARTED))
     changed = pb.MemberAddRequest(peerURLs=urls, isLearner=request.isLearner)
     _propose(member, call, Command(changed, member_id=new_member_id(urls, int(now))), now)
 

@@ -153,6 +153,8 @@ class Member:
         mine = pb.Member(ID=member_id, name=name, peerURLs=peer_urls, clientURLs=client_urls)
         self.state.cluster.members = {each.ID: each for each in members or [mine]}
         self._rules = _watch_rules(options)
+        # Up to 3.5.9 a token that is not known is refused even while auth is off.
+        self._always_checks_tokens = _is_before(options.version, (3, 4, 28), (3, 5, 10))
         self._watches: dict[WatchStream, None] = {}
         self._need_leader: dict[ServerCall, None] = {}
         self._later: list[tuple[float, int, Callable[[], None]]] = []  # heap
@@ -271,7 +273,7 @@ class Member:
             NotApplied: its token was assigned by a command that this member has not applied yet.
         """
         auth = self.state.auth
-        if not auth.enabled:
+        if not auth.enabled and not self._always_checks_tokens:
             return None
         token = call.metadata.get("token", call.metadata.get("authorization"))
         if token is not None:
@@ -282,7 +284,7 @@ class Member:
             if username is None:
                 raise Status(*statuses.INVALID_AUTH_TOKEN)
             return Identity(username, auth.revision)
-        if call.common_name and "grpcgateway-accept" not in call.metadata:
+        if auth.enabled and call.common_name and "grpcgateway-accept" not in call.metadata:
             return Identity(call.common_name, auth.revision)
         return None
 
@@ -455,11 +457,15 @@ class Member:
 
 
 def _watch_rules(options: MemberOptions) -> WatchRules:
-    version = tuple(int(part) for part in options.version.split(".")[:3])
-    old = version < (3, 5, 0)
     return WatchRules(
         progress_interval=options.progress_interval,
         max_response=options.max_request_bytes + 512 * 1024,
-        denial_names_id=version < ((3, 4, 22) if old else (3, 5, 6)),
-        eager_progress=version < ((3, 4, 25) if old else (3, 5, 8)),
+        denial_names_id=_is_before(options.version, (3, 4, 22), (3, 5, 6)),
+        eager_progress=_is_before(options.version, (3, 4, 25), (3, 5, 8)),
     )
+
+
+def _is_before(version: str, *fixed: tuple[int, int, int]) -> bool:
+    """Whether a release has a fault that was mended in some lines of releases, old to new."""
+    mine = tuple(int(part) for part in version.split(".")[:3])
+    return mine < next((each for each in fixed if each[:2] == mine[:2]), fixed[-1])

@@ -122,7 +122,7 @@ class Client(Front, Commands):
         while not self._stop.wait(interval):
             try:
                 self.sync_endpoints(timeout=min(interval, 5.0))
-            except (errors.EtcdError, LookupError) as error:
+            except (errors.EtcdError, LookupError, ValueError) as error:
                 logger.warning("endpoints not synchronised: %s", error)
 
     # What operations are run on.

@@ -21,10 +21,11 @@ from purecd import forking
 from purecd.core import exchange
 from purecd.core.channel import Channel
 from purecd.core.endpoints import Address
-from purecd.core.link import LinkState
+from purecd.core.link import Link, LinkState
 from purecd.core.op import Call, Refresh
 from purecd.sync.lead import IDLE, LOOK_AGAIN, TEND_EVERY, Lead, Tell, Waiter
 from purecd.sync.sockets import Sockets
+from purecd.sync.transport import BRIEF
 
 
 class Driver(Sockets):
@@ -56,13 +57,9 @@ class Driver(Sockets):
             link = channel.current
             if link is not None and now - link.last_received > IDLE:
                 self._catch_up(waiter, now)
-            self._do(channel.start, call, now)
-            link = call.link
-            if not call.done:
-                if link is not None:
-                    self._flush(link)
-                else:
-                    self._changed()  # it may be sent at any moment by who leads, or led just now
+            self._launch(call, now)
+            if call.link is None and not call.done:
+                self._changed()  # it may be sent at any moment by who leads, or led just now
             while not call.done:
                 if not self.serve(call.waiter, call.deadline):
                     self._finish(call, channel.expire, time.monotonic())
@@ -142,6 +139,7 @@ class Driver(Sockets):
         item = self.channel.take(source, time.monotonic())
         if item is None:
             source.waiter = waiter
+            self._timer_moved = True
         return item
 
     def put_back(self, source: Any) -> None:
@@ -237,18 +235,35 @@ class Driver(Sockets):
         """Lead: wait on the sockets until `waiter` is fired or the deadline passes."""
         channel, clock = self.channel, time.monotonic
         self._begin_leading()
+        briefly = self._tend is None  # streams are waited for longer, and changed by others meanwhile
+        if self._reading:
+            self._take_read()
         while not waiter.fired and waiter.mends == self.mends:
             while self._stale or channel.opening or channel.closing:
+                self._timer_moved = True
                 self._prepare()
-            timer = self._do(channel.next_timer)
+            if self._timer_moved:
+                self._do(self._look_at_timers)
+            timer = self._timer
             until = deadline if timer is None or (deadline is not None and deadline < timer) else timer
             if self._tend is not None:
                 until = self._tend_until(until)
-            self._leading = False
-            ready = self._poller.wait(None if until is None else until - clock())
-            self._leading = True
-            for fd in ready:
-                self._ready_at(fd, waiter)
+            sole = self._sole if briefly and not self._followers else None
+            if sole is not None and (until is None or until - clock() > BRIEF):
+                self._reading = True
+                self._leading = False
+                briefly = sole.transport.wait_briefly()
+                self._leading = True
+                self._reading = False
+                if briefly:
+                    self._ready_link(sole, waiter)
+            else:
+                self._leading = False
+                ready = self._poller.wait(None if until is None else until - clock())
+                self._leading = True
+                for fd in ready:
+                    self._ready_at(fd, waiter)
+                    briefly = self._tend is None
             now = clock()
             if timer is not None and now >= timer:
                 self._stale = True
@@ -268,7 +283,10 @@ class Driver(Sockets):
         link = self._links.get(fd)
         if link is None:
             self._drain_wakes()
-            return
+        else:
+            self._ready_link(link, waiter)
+
+    def _ready_link(self, link: Link, waiter: Waiter) -> None:
         self._ready(link)
         if not waiter.fired:
             # Else what is queued, an answer to a PING say, leaves with the next request.
@@ -276,6 +294,13 @@ class Driver(Sockets):
         elif self.channel.unsent:
             self.channel.unsent = False
             self._stale = True  # requests of others: whoever leads next sends them
+
+    def _take_read(self) -> None:
+        """A signal cut a `wait_briefly` short: take what it read."""
+        self._reading = False
+        for link in list(self._links.values()):
+            if link.transport.inbox:
+                self._ready(link)
 
     def _lead_briefly(self, waiter: Waiter, work: Callable[..., None], *args: Any) -> bool:
         """Do something that belongs to the lead, unless somebody has it."""

@@ -86,7 +86,15 @@ class Lease:
         return max(0.0, self._kept.alive_until - time.monotonic())
 
     def keep_alive(self) -> None:
-        """Have it renewed in the background from now on."""
+        """Have it renewed in the background from now on, unless it is renewed already.
+
+        Raises:
+            LeaseLost: it was lost.
+            RuntimeError: it was closed; ``client.leases.keep_alive`` makes a new object of its id.
+        """
+        if self._ended.is_set():
+            self.check()
+            raise RuntimeError(f"lease {self.id:x} was closed; use client.leases.keep_alive to keep it again")
         if not self._keeping:
             self._keeping = True
             self._owner._lease_keeper().add(self)

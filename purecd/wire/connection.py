@@ -63,10 +63,13 @@ class ConnectionState:
         "_turn",
         "_unconfirmed",
         "active",
+        "blocked",
         "closed",
         "error",
+        "frames_at_once",
         "goaway",
         "max_frame_size",
+        "more",
         "output",
         "peer",
         "pings",
@@ -86,6 +89,9 @@ class ConnectionState:
         self.active: list[Stream] = []
         self.pings = 0
         self.received_frames = 0
+        self.frames_at_once = 1 << 62
+        self.more = False
+        self.blocked = False
         self.peer = PeerSettings()
         self.output = Output()
         self.max_frame_size = max_frame_size

@@ -28,6 +28,9 @@ class Http2Connection(ReceivingHalf):
         max_frame_size: largest frame payload taken, octets.
 
     Attributes:
+        blocked: the driver says that the socket takes no more now, so no stream may be opened.
+        frames_at_once: most frames that one call of `receive_data` processes.
+        more: whole frames wait for the next call, with or without further octets.
         ready: the server's SETTINGS have come; streams may be opened.
         error: how the server broke the protocol, None if it did not.
         goaway: newest GOAWAY of the server.
@@ -101,7 +104,9 @@ class Http2Connection(ReceivingHalf):
         return list(self._streams.values())
 
     def available_streams(self) -> int:
-        """How many more streams may be opened now; 0 before SETTINGS and after GOAWAY."""
+        """How many more streams may be opened now; 0 before SETTINGS, after GOAWAY and while `blocked`."""
+        if self.blocked:
+            return 0
         return max(0, self._limit - len(self._streams) - self._unconfirmed)
 
     def open_stream(self, stream: Stream, block: bytes, data: bytes, end_stream: bool) -> None:

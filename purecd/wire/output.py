@@ -18,13 +18,14 @@ class Output:
         replies: frames queued in answer to the peer since everything was last written.
     """
 
-    __slots__ = ("chunks", "queued", "replies", "written")
+    __slots__ = ("_left", "chunks", "queued", "replies", "written")
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
         self.queued = 0
         self.written = 0
         self.replies = 0
+        self._left = 0  # replies that the latest report let out of the count
 
     def put(self, frame: bytes) -> None:
         """Queue a frame."""
@@ -50,7 +51,13 @@ class Output:
         self.chunks = []
 
     def wrote(self, count: int) -> None:
-        """The next `count` octets handed to the driver reached the kernel."""
+        """The next `count` octets handed to the driver reached the kernel; below 0: the last ones did not."""
         self.written += count
-        if self.written >= self.queued:
+        if count < 0:
+            self.replies += self._left
+            self._left = 0
+        elif self.written >= self.queued:
+            self._left = self.replies
             self.replies = 0
+        else:
+            self._left = 0

@@ -96,14 +96,16 @@ class TlsPipe:
         if not self.handshake_done and not self._shake_hands():
             return b""
         ssl = self._ssl
-        read = self._session.read
+        received, session = self._received, self._session
         pieces = []
         try:
             while not self.ended:
-                piece = read(_READ_SIZE)
+                piece = session.read(_READ_SIZE)
                 pieces.append(piece)
                 if not piece:
                     self.ended = True
+                elif not received.pending and not session.pending():
+                    break  # to be told so by an exception takes longer than all the rest
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:

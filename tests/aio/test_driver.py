@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import time
 
@@ -13,7 +14,9 @@ import pytest
 import purecd
 from purecd import errors
 from purecd.aio.driver import Driver
-from tests.support.answering import Answering, eventually, open_files
+from purecd.core.op import Call
+from purecd.wire.grpc import GrpcStream
+from tests.support.answering import Answering, Deaf, eventually, open_files
 
 
 @pytest.fixture
@@ -269,3 +272,37 @@ def test_calls_with_different_deadlines_share_a_timer(server):
             assert not driver._open
 
     asyncio.run(main())
+
+
+def test_what_nobody_takes_is_not_piled_up():
+    async def main():
+        with Deaf() as peer:
+            client = purecd.AsyncClient(peer.endpoint)
+            for _ in range(12):
+                with pytest.raises(errors.DeadlineExceeded) as caught:
+                    await client.put("k", bytes(1 << 20), timeout=0.1)
+            assert not caught.value.maybe_applied, "it was never handed to the socket"
+            (link,) = client._drivers["calls"].channel.links
+            waiting = link.transport.get_write_buffer_size() + link.conn.unwritten
+            assert waiting < 2 << 20, "what the kernel's buffers do not take waits in line"
+            await client.close()
+            await until(lambda: peer.ended)  # although not all was written
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="objects are freed at other times here")
+def test_a_call_leaves_nothing_to_the_garbage_collector(server):
+    async def main():
+        async with purecd.AsyncClient(server.endpoint) as client:
+            await client.get("k")
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(10):
+                    await client.get("k")
+                return [each for each in gc.get_objects() if isinstance(each, (Call, GrpcStream))]
+            finally:
+                gc.enable()
+
+    assert asyncio.run(main()) == []

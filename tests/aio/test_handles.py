@@ -4,11 +4,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
+import pytest
+
+import purecd
 from purecd.aio.handles import AsyncWatch
 from purecd.core.op import Attach, Detach, Next
 from purecd.core.watcher import WatchRequest
 from purecd.types import WatchResponse
+from tests.support.peers import Silent
 
 
 class Owner:
@@ -66,5 +71,22 @@ def test_two_tasks_that_open_a_watch_make_one():
         assert len(owner.open) == 1
         await watch.close()
         assert (owner.open, owner.told) == ([], ["opened", "closed"])
+
+    asyncio.run(main())
+
+
+def test_the_wait_for_an_event_opens_the_watch_in_its_own_time():
+    async def main():
+        server = Silent()
+        with server:
+            async with purecd.AsyncClient(server.endpoint, timeout=60) as client:
+                watch = client.watch("k")
+                started = time.monotonic()
+                with pytest.raises(TimeoutError):
+                    await watch.next(timeout=0.2)
+                assert time.monotonic() - started < 20, "and not in that of the client"
+                with pytest.raises(TimeoutError):
+                    await watch.responses(timeout=0.1).__anext__()
+                await watch.close()
 
     asyncio.run(main())

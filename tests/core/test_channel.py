@@ -96,6 +96,23 @@ def test_room_that_needs_no_confirmation_is_used_at_once(by):
     assert waiting.calls[0].stream is not None
 
 
+def test_calls_wait_in_line_while_the_socket_takes_nothing():
+    world = World()
+    world.run(kv.get("k"))
+    link = world.channel.current
+    assert link is not None
+    world.channel.link_blocked(link, True, world.now)
+    waiting, late = world.run(kv.put("k", "1")), world.run(kv.put("k", "2"), timeout=0.3)
+    assert not world.requests("Put")
+    world.advance(0.3)
+    assert isinstance(late.error, errors.DeadlineExceeded)
+    assert not late.error.maybe_applied
+    world.channel.link_blocked(link, False, world.now)
+    world.settle()
+    assert waiting.done
+    assert len(world.requests("Put")) == 1
+
+
 def test_a_call_in_line_can_be_given_up():
     world = World()
     early, waiting = full(world)

@@ -4,7 +4,7 @@
 import pytest
 
 from purecd.admin_types import LeaseKeepAliveReply
-from purecd.core.keptlease import UNKNOWN, Entry, KeptLease, LeaseStream, alive_until
+from purecd.core.keptlease import UNKNOWN, Entry, KeptLease, LeaseStream, alive_until, together
 from purecd.errors import LeaseLost
 from purecd.types import EMPTY_HEADER
 
@@ -65,3 +65,17 @@ def test_what_is_known_only_grows():
     entry.extend(60.0)
     entry.extend(55.0)
     assert entry.deadline == lease.alive_until == 60.0
+
+
+@pytest.mark.parametrize("ttl", [1, 2, 5, 9, 10, 30, 60, 600, 86_400, 2**62])
+def test_renewals_go_together_at_most_a_twentieth_of_a_third_early(ttl):
+    third = min(ttl, 600) / 3
+    for number in range(200):
+        when = 1000.0 + number * third / 77
+        moment = together(when, ttl)
+        assert when - third * 0.05 <= moment <= when
+        assert together(moment, ttl) == moment
+
+
+def test_leases_of_different_ttls_meet():
+    assert together(1000.9, 60) == together(1000.9, 70) == together(1000.02, 9) == 1000.0

@@ -13,12 +13,13 @@ from purecd.admin_types import (
     LeaseListReply,
     LeaseTimeToLiveReply,
 )
-from purecd.core import leases, methods
-from purecd.core.op import Attach, Detach, Next
+from purecd.core import exchange, leases, methods
+from purecd.core.op import Attach, Call, Detach, Next
 from purecd.core.serverstream import ServerStream
 from purecd.pb import messages
 from purecd.types import EMPTY_HEADER, Header
 from tests.core.steps import Stepper, request_of
+from tests.support.steps import used
 
 HEADER = Header(1, 2, 3, 4)
 ON_WIRE = messages.ResponseHeader(cluster_id=1, member_id=2, revision=3, raft_term=4)
@@ -199,3 +200,20 @@ def test_a_renewal_is_repeated_and_its_token_replaced():
 def test_a_renewal_counts_from_its_first_sending():
     world = Stepper(errors.NoLeader(), renewal(10), clock=(100.0, 103.0))
     assert world.run(leases.keep_alive_once(77)).sent_at == 100.0
+
+
+def test_a_grant_that_was_given_up_is_taken_back_unless_the_id_is_the_callers():
+    world = used()
+    world.members["a:1"].silent.add("LeaseGrant")
+    for lease_id in (0, 5):
+        op = leases.grant(9, lease_id=lease_id)
+        effect = next(op)
+        while not isinstance(effect, Call):
+            effect = op.send(77)  # the random id, or the time
+        exchange.encode(effect, 1000, None)
+        world.channel.start(effect, world.now)
+        world.settle()
+        world.channel.abandon(effect, world.now)
+        world.settle()
+    (revoke,) = world.requests("LeaseRevoke")
+    assert messages.LeaseRevokeRequest.FromString(revoke.messages[0]).ID == 77

@@ -16,7 +16,7 @@ from purecd.core.links import HURRY
 from purecd.core.op import Call
 from purecd.options import Options
 from purecd.requests import Get
-from tests.support.h2peer import ENHANCE_YOUR_CALM
+from tests.support.h2peer import ENHANCE_YOUR_CALM, H2Peer
 from tests.support.steps import Steady, World, answer, refusing, used
 
 MAX_CONCURRENT_STREAMS = 3
@@ -474,6 +474,28 @@ def test_a_bad_member_alone_is_asked_again():
     world.members["a:1"].once["Range"] = [refusing(errors.NoLeader)] * 3
     world.do(kv.get("k"))
     assert len(world.dialled) == 1
+
+
+def test_a_sole_endpoint_that_answers_again_keeps_its_connection():
+    # Moving to another connection to the same member would only interrupt its watches and renewals.
+    world = used()
+    world.members["a:1"].silent.add("Range")
+    run = world.run(kv.get("k"), timeout=0.6)
+    old = world.current()
+    world.unreachable.add("a:1")
+    world.frozen.add("a:1")
+    world.advance(0.6)
+    assert run.done and not old.usable
+    (new,) = [each for each in world.channel.links if each is not old]
+    world.frozen.clear()
+    world.settle()
+    assert old.usable
+    world.members["a:1"].silent.clear()
+    world.peers[new] = H2Peer(world.members["a:1"])
+    world.channel.link_opened(new, world.now)
+    world.settle()
+    assert world.current() is old
+    assert new not in world.channel.links
 
 
 def test_members_that_were_left_are_not_turned_to_again_for_3_s():

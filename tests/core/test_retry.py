@@ -359,3 +359,13 @@ def test_no_rule_lets_a_write_be_repeated_whose_outcome_is_unknown():
 def test_rules_that_are_none(wrong):
     with pytest.raises(ValueError):
         Retry(**wrong)
+
+
+def test_an_attempt_whose_token_was_rejected_is_none_of_those_allowed():
+    op = retry.call(methods.RANGE, Get(b"k"))
+    next(op).retry = Retry(max_attempts=1)
+    assert type(op.throw(errors.InvalidAuthToken())) is Refresh
+    op.send(True).retry = Retry(max_attempts=1)
+    with pytest.raises(errors.Unavailable) as caught:
+        op.throw(lost())
+    assert caught.value.attempts == 2

@@ -34,7 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.live)
-            item.add_marker(pytest.mark.timeout(180))
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(180))
             if item.path.stem != "test_short":
                 item.add_marker(pytest.mark.faults)
 
@@ -44,7 +45,9 @@ def binary() -> Path:
     """The etcd program of these tests."""
     present = etcds.present()
     newest = [each for each in present if each.version.startswith("3.5.")]
-    return max(newest or present, key=lambda each: tuple(map(int, each.version.split(".")))).path
+    path = max(newest or present, key=lambda each: tuple(map(int, each.version.split(".")))).path
+    assert path is not None
+    return path
 
 
 @pytest.fixture

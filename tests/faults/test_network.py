@@ -13,6 +13,7 @@ import pytest
 from purecd import errors
 from purecd.testing import EtcdCluster
 from tests.live.fronts import timed
+from tests.support.observer import seconds_left
 from tests.support.peernet import PeerNetwork
 from tests.support.proxy import FaultProxy
 from tests.support.recorder import ConnectionLog
@@ -117,7 +118,9 @@ def test_f9_connections_are_cut_at_any_byte(trial, proxied, seed):
 def test_f10_slow_networks(trial, proxied, how):
     cluster, proxies = proxied()
     rate = {"latency": 100.0, "slices": 40.0, "bandwidth": 20.0}[how]
-    run = trial([each.endpoint for each in proxies], rate=rate, watches=2 if how == "bandwidth" else 8)
+    # A lease that is not renewed within a sixth of its TTL makes the client look elsewhere.
+    watches = 2 if how == "bandwidth" else 8
+    run = trial([each.endpoint for each in proxies], rate=rate, watches=watches, lease_ttl=15)
     run.warm_up(1.0)
     run.fault()
     for proxy in proxies:
@@ -136,6 +139,20 @@ def test_f10_slow_networks(trial, proxied, how):
     assert not measured["errors"], run.errors()[:5]
     assert measured["connects"] <= 4, "slow is not dead"
     assert not run.load.lost_leases(cluster.members[0].endpoint)
+
+
+def test_a_lease_is_kept_while_each_answer_takes_four_tenths_of_its_ttl(front, start_server):
+    ttl = 4  # of a longer one so much would be more than a PING may take
+    server = start_server()
+    with FaultProxy(server.endpoint) as proxy:
+        client = front.client(proxy.endpoint, timeout=20)
+        with client.watch("k"):  # so that the connection of the renewals is up
+            lease = client.lease(ttl)
+        proxy.delay(0.21 * ttl)  # in either direction
+        assert not lease.wait(5 * ttl)
+        assert not lease.lost
+        proxy.heal()
+    assert seconds_left(server.endpoint, lease.id) > 0
 
 
 @pytest.mark.parametrize("directions", [(), ("rx",)], ids=["both", "rx"])

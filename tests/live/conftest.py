@@ -4,7 +4,8 @@
 A test names the fixture ``server`` (shared by all tests of its etcd version, so keep to keys below
 ``prefix``), or ``start_server`` / ``start_cluster`` for its own ones. It runs on the default etcd; with
 the mark ``every_etcd``, or all of them with ``--all-etcds``, on each etcd present. One that names
-``front`` or ``client`` runs with both clients.
+``front`` or ``client`` runs with both clients. Those that `in_memory.also` chooses run against
+purecd's etcd in memory as well, under the mark ``memory``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, Callable
 import pytest
 
 from purecd.testing import EtcdCluster, EtcdServer
-from tests.live import etcds
+from tests.live import etcds, in_memory
 from tests.live.etcds import Etcd
 from tests.live.fronts import FRONTS, FrontUnderTest
 
@@ -30,8 +31,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         on_all = metafunc.config.getoption("--all-etcds") or any(
             metafunc.definition.iter_markers("every_etcd")
         )
-        chosen = present if on_all else present[:1]
-        metafunc.parametrize("etcd", chosen, ids=[etcd.version for etcd in chosen], scope="session")
+        chosen: list[Any] = [
+            pytest.param(etcd, id=etcd.version) for etcd in (present if on_all else present[:1])
+        ]
+        if in_memory.also(metafunc):
+            chosen.append(pytest.param(in_memory.ETCD, id="memory", marks=pytest.mark.memory))
+        metafunc.parametrize("etcd", chosen, scope="session")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,22 +46,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def _shared_servers() -> Iterator[dict[Etcd, EtcdServer]]:
-    servers: dict[Etcd, EtcdServer] = {}
+def _shared_servers() -> Iterator[dict[Etcd, Any]]:
+    servers: dict[Etcd, Any] = {}
     yield servers
     for server in servers.values():
         server.close()
 
 
 @pytest.fixture
-def server(etcd: Etcd, _shared_servers: dict[Etcd, EtcdServer]) -> EtcdServer:
+def server(etcd: Etcd, _shared_servers: dict[Etcd, Any]) -> Any:
     """A running server, shared with other tests."""
     if etcd not in _shared_servers:
-        _shared_servers[etcd] = EtcdServer(binary=etcd.path)
+        _shared_servers[etcd] = _server(etcd)
     server = _shared_servers[etcd]
     if not server.running:
         server.start()
     return server
+
+
+def _server(etcd: Etcd, **options: Any) -> Any:
+    if etcd.path is None:
+        return in_memory.server(**options)
+    return EtcdServer(**{"binary": etcd.path, **options})
 
 
 @pytest.fixture
@@ -66,10 +77,10 @@ def prefix(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def start_server(etcd: Etcd) -> Iterator[Callable[..., EtcdServer]]:
+def start_server(etcd: Etcd) -> Iterator[Callable[..., Any]]:
     """``start_server(**options of EtcdServer)``: a started server of this test's own."""
     with ExitStack() as stack:
-        yield lambda **options: stack.enter_context(EtcdServer(**{"binary": etcd.path, **options}))
+        yield lambda **options: stack.enter_context(_server(etcd, **options))
 
 
 @pytest.fixture
@@ -90,6 +101,6 @@ def front(request: pytest.FixtureRequest) -> Iterator[FrontUnderTest]:
 
 
 @pytest.fixture
-def client(front: FrontUnderTest, server: EtcdServer) -> Any:
+def client(front: FrontUnderTest, server: Any) -> Any:
     """A client of the shared server."""
     return front.client(server.endpoint)

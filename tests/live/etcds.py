@@ -23,14 +23,15 @@ WANTED = ("3.4", "3.5", "3.6", "3.7")
 
 
 class Etcd(NamedTuple):
-    """One etcd program.
+    """One etcd program, or the etcd in memory.
 
     Attributes:
         version: such as ``3.5.16``; the id of tests that run on it.
+        path: None for the etcd in memory.
     """
 
     version: str
-    path: Path
+    path: Path | None
 
 
 def present() -> list[Etcd]:

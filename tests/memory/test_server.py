@@ -16,7 +16,7 @@ import pytest
 
 import purecd
 from purecd import errors
-from purecd.memory import MemoryEtcd
+from purecd.memory import MemberOptions, MemoryEtcd
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 20.0
@@ -44,6 +44,18 @@ def test_both_clients_at_once(server, client):
         client.put("to", "asyncio")
         assert asyncio.run(meet()) == b"asyncio"
         assert events.next(timeout=PATIENCE).value == b"asyncio"
+
+
+def test_what_it_says_of_itself(server, client):
+    assert server.endpoint == f"http://127.0.0.1:{server.client_port}"
+    assert server.endpoints == [server.endpoint]
+    assert server.version == (3, 5, 30)
+    status = client.maintenance.status()
+    assert status.version == "3.5.30"
+    (member,) = client.members.list().members
+    assert (member.name, member.client_urls) == ("default", (server.endpoint,))
+    assert member.id == status.leader == status.header.member_id
+    assert repr(server) == f"<etcd in memory default at {server.endpoint}>"
 
 
 def test_two_servers_are_two_clusters_and_a_seed_makes_them_alike():
@@ -92,6 +104,20 @@ def test_a_watch_and_a_lease_live_through_a_restart(server, client):
         client.put("k", "2", lease=lease)
         assert [events.next(timeout=PATIENCE).value for _ in range(2)] == [b"1", b"2"]
         assert lease.time_to_live(keys=True).keys == (b"k",)
+
+
+def test_simple_tokens_do_not_live_through_a_restart(server, client):
+    client.roles.add("root")
+    client.users.add("root", "secret")
+    client.users.grant_role("root", "root")
+    client.auth.enable()
+    with purecd.Client(server.endpoint, user="root", password="secret") as root:
+        root.put("k", "1")
+        server.restart()
+        root.put("k", "2")
+        assert root.get("k").value == b"2"
+    assert server.log_tail(100).count("Authenticate") >= 2
+    assert "secret" not in server.log_tail(100)
 
 
 def test_a_wiped_server_knows_nothing(server, client):
@@ -208,6 +234,15 @@ def test_it_removes_no_file_that_is_no_socket(tmp_path):
     with pytest.raises(FileExistsError, match="is no socket"):
         MemoryEtcd(unix_path=tmp_path / "precious")
     assert (tmp_path / "precious").read_text() == "data"
+
+
+def test_another_version_with_other_options():
+    options = MemberOptions(version="3.4.23", max_txn_ops=1)
+    with MemoryEtcd(options=options) as server, purecd.Client(server.endpoint) as client:
+        assert server.version == (3, 4, 23)
+        assert client.maintenance.status().version == "3.4.23"
+        with pytest.raises(errors.TooManyOps):
+            client.txn(success=[purecd.Put("a", "1"), purecd.Put("b", "1")])
 
 
 def test_too_large_requests_are_refused_as_etcd_does(server, client):

@@ -11,6 +11,7 @@ import ssl
 import pytest
 
 import purecd
+from purecd import errors
 from purecd.memory import MemoryEtcd
 from purecd.memory.connection import ServerConnection
 from purecd.memory.frames import PREFACE
@@ -44,6 +45,30 @@ def test_tls(authority, context):
         with purecd.Client(server.endpoint, tls=purecd.Tls(authority.ca_file)) as client:
             client.put("k", b"v" * 1_000_000)
             assert client.get("k").value == b"v" * 1_000_000
+
+
+def test_the_common_name_of_a_client_is_its_user(authority, context):
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(authority.ca_file)
+    tls = {
+        name: purecd.Tls(authority.ca_file, *authority.issue(name, f"{name}.example", common_name=name))
+        for name in ("root", "bob")
+    }
+    with MemoryEtcd(tls=context) as server:
+        with purecd.Client(server.endpoint, tls=tls["root"]) as root:
+            root.roles.add("root")
+            root.users.add("root", no_password=True)
+            root.users.grant_role("root", "root")
+            root.auth.enable()
+            root.put("k", "v")
+            with (
+                purecd.Client(server.endpoint, tls=tls["bob"]) as bob,
+                pytest.raises(errors.PermissionDenied),
+            ):
+                bob.get("k")
+        with pytest.raises(errors.EtcdError):
+            with purecd.Client(server.endpoint, tls=purecd.Tls(authority.ca_file)) as nobody:
+                nobody.get("k", timeout=1.0)
 
 
 @pytest.mark.parametrize("alpn", [None, "http/1.1"])

@@ -110,6 +110,32 @@ class Answering(Peer):
             client.sendall(data)
 
 
+class Deaf(Peer):
+    """Greets, opens all windows, and then talks without ever reading.
+
+    Attributes:
+        ended: the client's connection is gone.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = False
+
+    def talk(self, client: socket.socket) -> None:
+        open_windows = octets.setting(4, 2**31 - 1)
+        client.sendall(octets.frame(octets.SETTINGS, 0, 0, open_windows))
+        client.sendall(octets.frame(octets.WINDOW_UPDATE, 0, 0, octets.u32(2**31 - 1 - 65_535)))
+        while b"Range" not in client.recv(65_536):
+            pass
+        client.sendall(octets.answer(1, REPLY))
+        try:
+            while True:
+                client.sendall(octets.frame(octets.PING, 0, 0, b"12345678"))
+                time.sleep(0.005)
+        except OSError:
+            self.ended = True
+
+
 def eventually(condition: Callable[[], object], seconds: float = 5.0) -> None:
     """Wait until something is true, and fail when it does not become so."""
     deadline = time.monotonic() + seconds

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import gc
+import signal
 import socket
+import struct
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -14,8 +18,10 @@ import pytest
 import purecd
 from purecd import errors
 from purecd.core.endpoints import parse_endpoint
-from purecd.sync.transport import Transport
-from tests.support.answering import REPLY, Answering, eventually, open_files
+from purecd.core.op import Call
+from purecd.sync.transport import BRIEF, Poller, Transport
+from purecd.wire.grpc import GrpcStream
+from tests.support.answering import REPLY, Answering, Deaf, eventually, open_files
 from tests.wire import peer as octets
 
 
@@ -261,3 +267,105 @@ def test_a_server_that_reads_nothing_costs_the_timeout_and_no_work():
         assert time.process_time() - worked < 0.4
         assert caught.value.maybe_applied, "what is queued leaves as soon as the server reads"
         server.go_on.set()
+
+
+def brief_waits():
+    """Whether this platform reads without polling before."""
+    return sys.platform == "linux" and sys.implementation.name == "cpython"
+
+
+@pytest.mark.skipif(not brief_waits(), reason="it polls here")
+def test_a_quick_answer_is_read_without_polling(client, server, monkeypatch):
+    client.get("k")
+    monkeypatch.setattr(Poller, "wait", None)
+    driver = client._driver("calls")
+    transport = driver.channel.current.transport
+    transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 10, 0))
+    for _ in range(10):
+        assert client.get("k").header.revision == 5
+
+
+def test_what_nobody_takes_is_not_piled_up():
+    with Deaf() as peer:
+        with purecd.Client(peer.endpoint) as client:
+            for _ in range(12):
+                with pytest.raises(errors.DeadlineExceeded) as caught:
+                    client.put("k", bytes(1 << 20), timeout=0.1)
+            assert not caught.value.maybe_applied, "it was never handed to the socket"
+            (link,) = client._drivers["calls"].channel.links
+            assert link.conn.unwritten < 2 << 20, "what the kernel's buffers do not take waits in line"
+        eventually(lambda: peer.ended)
+
+
+def test_a_slow_answer_is_polled_for_and_who_waits_can_be_woken(client, server):
+    (call,) = in_flight(client, server, 1)
+    time.sleep(3 * BRIEF)
+    started = time.monotonic()
+    client.close()
+    assert isinstance(call.result(), errors.ClientClosed)
+    assert time.monotonic() - started < 5
+
+
+def test_what_was_read_when_a_signal_came_is_taken_by_the_next(client, server):
+    client.get("k")
+    driver = client._driver("calls")
+    transport = driver.channel.current.transport
+    transport.inbox.append(octets.frame(octets.PING, 0, 0, b"12345678"))
+    driver._reading = True
+    assert client.get("k").header.revision == 5
+    assert not transport.inbox
+    assert not driver._reading
+    assert server.connections == 1
+
+
+@pytest.mark.skipif(not brief_waits(), reason="it polls here")
+def test_interrupting_a_brief_wait_costs_no_connection(client, server):
+    class Enough(Exception):
+        pass
+
+    def handler(number, frame):
+        raise Enough
+
+    client.get("k")
+    server.holding = True
+    old = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, BRIEF / 4)
+        with pytest.raises(Enough):
+            client.get("k")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    server.release()
+    assert client.get("k").header.revision == 5
+
+
+def test_a_brief_wait_reports_how_the_connection_ended():
+    here, there = socket.socketpair()
+    transport = Transport(parse_endpoint("127.0.0.1:1"), 5.0)
+    transport.sock, transport.connected = here, True
+    here.settimeout(5)
+    there.sendall(b"octets")
+    assert transport.wait_briefly()
+    assert transport.receive() == b"octets"
+    there.close()
+    assert transport.wait_briefly()
+    assert transport.receive() == b""
+    transport.close()
+    assert not transport.wait_briefly()
+    assert transport.receive() is None
+    with pytest.raises(OSError, match="closed"):
+        transport.send(b"octets")
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="objects are freed at other times here")
+def test_a_call_leaves_nothing_to_the_garbage_collector(client, server):
+    client.get("k")
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            client.get("k")
+        assert [each for each in gc.get_objects() if isinstance(each, (Call, GrpcStream))] == []
+    finally:
+        gc.enable()

@@ -274,6 +274,41 @@ def test_unread_replies_throttle():
     assert not conn.throttled
 
 
+def test_no_stream_is_opened_while_the_socket_takes_nothing():
+    # H36.
+    conn = connect()
+    assert conn.available_streams() > 0
+    conn.blocked = True
+    assert conn.available_streams() == 0
+    conn.blocked = False
+    assert conn.available_streams() > 0
+
+
+def test_frames_are_processed_so_many_at_once():
+    conn = connect()
+    stream = start(conn)
+    sent(conn)
+    conn.frames_at_once = 2
+    conn.receive_data(frame(PING, 0, 0, b"x" * 8) * 3 + answer(1))
+    for left in (4, 2, 0):
+        assert conn.more is (left > 0)
+        assert (stream.status is not None) is (left == 0)
+        conn.receive_data(b"")
+    assert [each.kind for each in sent(conn)] == [PING] * 3
+    assert stream.status.code == 0
+
+
+def test_what_waits_is_followed_by_what_comes():
+    conn = connect()
+    stream = start(conn)
+    conn.frames_at_once = 1
+    octets = frame(PING, 0, 0, b"x" * 8) + answer(1)
+    for at in range(len(octets)):
+        conn.receive_data(octets[at : at + 1])
+    assert stream.status.code == 0
+    assert not conn.more
+
+
 # h2 as the server.
 
 

@@ -42,3 +42,23 @@ def test_what_is_discarded_is_never_fetched():
     output.put(b"goaway")
     assert output.take() == b"goaway"
     assert output.queued == len(b"request" + b"goaway")
+
+
+def test_replies_that_did_not_leave_after_all_count_again():
+    # A driver reports octets before it sends them, and takes back what the kernel did not take.
+    output = Output()
+    for turn in range(3):
+        output.reply(b"xy")
+        output.take()
+        output.wrote(2 + turn)
+        output.wrote(-1 - turn)
+        assert output.replies == turn + 1
+    output.wrote(3)
+    output.wrote(-1)
+    output.wrote(1)
+    assert output.replies == 0
+    output.put(b"xy")
+    output.reply(b"z")
+    output.wrote(1)
+    output.wrote(-1)
+    assert output.replies == 1, "the latest report let nothing out of the count"
