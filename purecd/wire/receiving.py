@@ -175,7 +175,9 @@ class ReceivingHalf(ConnectionState):
         window = self._receive_window
         last = len(data) - _SHORTEST_REPLY
         position = 0
-        while position <= last and not self.closed:
+        for _ in range(self.frames_at_once):
+            if position > last or self.closed:
+                break
             kind, flags, stream_id, head, kind2, flags2, id2, compressed, length = _unpack_reply(
                 data, position
             )

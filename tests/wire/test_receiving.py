@@ -805,3 +805,19 @@ def test_usual_reply_is_taken_in_one_step(monkeypatch):
     conn.receive_data(PREAMBLE + usual(5))
     assert list(stream.messages) == [b"reply"]
     assert stream.metadata == {"content-type": ("application/grpc",)}
+
+
+def test_usual_frames_of_one_turn_are_limited_too():
+    conn, stream = acquainted()
+    conn.frames_at_once = 3
+    conn.receive_data(PREAMBLE * 20 + usual(5))
+    answered = len(sent(conn))
+    assert 3 <= answered < 10
+    assert conn.more
+    turns = 0
+    while conn.more:
+        conn.receive_data(b"")
+        turns += 1
+        assert turns < 50
+    assert answered + len(sent(conn)) == 20
+    assert list(stream.messages) == [b"reply"]
