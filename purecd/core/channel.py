@@ -131,6 +131,10 @@ class Channel(Logins):
             extra = (*_REQUIRE_LEADER, *extra)
         head = link.request_head(call.method, remaining, extra)
         link.conn.open_stream(stream, head, message_frame(call.data), end_stream)
+        if link.conn.exhausted and link.state is LinkState.READY:
+            self._retire(link, now)  # after 2^30 calls: 60 hours of 5,000 in a second
+            if self._wanted():
+                self._dial(now)
 
     def expire(self, call: Call, now: float) -> None:
         """The deadline of a call passed."""

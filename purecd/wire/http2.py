@@ -95,6 +95,11 @@ class Http2Connection(ReceivingHalf):
     # Streams.
 
     @property
+    def exhausted(self) -> bool:
+        """All stream ids are used up; whoever wants another stream needs another connection."""
+        return self._next_id > frames.MAX_STREAM_ID
+
+    @property
     def open_streams(self) -> int:
         return len(self._streams)
 

@@ -96,6 +96,19 @@ def test_room_that_needs_no_confirmation_is_used_at_once(by):
     assert waiting.calls[0].stream is not None
 
 
+def test_a_connection_whose_stream_ids_are_used_up_is_followed_by_another():
+    # RFC 9113 §5.1.1: H37.
+    world = World()
+    world.run(kv.get("k"))
+    link = world.channel.current
+    assert link is not None
+    link.conn._next_id = 2**31 - 3
+    runs = [world.run(kv.put("k", str(number))) for number in range(5)]
+    assert all(run.done and run.error is None for run in runs)
+    assert len(world.dialled) == 2
+    assert world.channel.links == [world.channel.current]
+
+
 def test_calls_wait_in_line_while_the_socket_takes_nothing():
     world = World()
     world.run(kv.get("k"))
