@@ -9,13 +9,14 @@ import os
 import pytest
 
 from tests.conformance.carriers import BUSY, run_on_front, run_on_wire
+from tests.conformance.rows_attacks import ATTACKS
 from tests.conformance.rows_grpc import GRPC_ROWS
 from tests.conformance.rows_h2spec import H2SPEC
 from tests.conformance.rows_malformed import MALFORMED_ROWS
 from tests.conformance.script import Row, check
 from tests.live.fronts import FRONTS
 
-ROWS = [*H2SPEC, *MALFORMED_ROWS, *GRPC_ROWS]
+ROWS = [*H2SPEC, *MALFORMED_ROWS, *GRPC_ROWS, *ATTACKS]
 MIB = 1 << 20
 GROWTH = 4 * MIB
 CARRIERS = ["wire", "octets", *FRONTS]
