@@ -49,7 +49,7 @@ class Requests:
     Args:
         memory: where the current revision is looked up.
         keys_only: nothing about users, members and maintenance, and nothing that other releases than the
-            one that is imitated answer otherwise (see docs/memory.md).
+            one that is imitated answer otherwise (see docs/fidelity.md).
     """
 
     def __init__(self, seed: int, memory: Memory, keys_only: bool = False) -> None:
@@ -360,6 +360,7 @@ class Requests:
         self._urls += 1
         fresh, last = (f"http://127.0.0.1:{self._urls - back}" for back in (0, 1))
         urls = rng.choice(([fresh], [fresh, f"{fresh}0"], [last, fresh], ["ftp://x:1"], [], ["http://x"]))
+        # An etcd that is to update another member with bad URLs dies.
         who = rng.choice(("learner", "learner", "member", "nobody"))
         choices: list[tuple[str, Callable[[Side], Any], str, int]] = [
             ("MemberList", always(pb.MemberListRequest(linearizable=self._chance(0.5))), "", 3),
