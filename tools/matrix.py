@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the unit tests on other interpreters and with the lowest allowed dependencies.
+"""Run the unit tests on other interpreters and with the lowest allowed dependencies; a few live ones against
+the etcd in memory too.
 
     python tools/matrix.py [pytest arguments]
 
@@ -82,7 +83,7 @@ def test(run: Run) -> tuple[str, str]:
         "-p",
         "no:cacheprovider",  # runs at the same time would share it
         "-m",
-        "(memory or not live) and not faults",
+        "(matrix or not live) and not faults",
         *sys.argv[1:],
     ]
     output, status = "", "passed"

@@ -35,7 +35,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             pytest.param(etcd, id=etcd.version) for etcd in (present if on_all else present[:1])
         ]
         if in_memory.also(metafunc):
-            chosen.append(pytest.param(in_memory.ETCD, id="memory", marks=pytest.mark.memory))
+            chosen.append(pytest.param(in_memory.ETCD, id="memory", marks=in_memory.marks(metafunc)))
         metafunc.parametrize("etcd", chosen, scope="session")
 
 

@@ -31,6 +31,8 @@ MODULES = {
     "test_txn",
     "test_watch",
 }
+QUICK = {"test_kv", "test_members", "test_txn", "test_watch"}  # on every interpreter that CI has
+
 METRICS = "counts by etcd's metrics, which it does not serve"
 PROCESS = "needs a process, or a peer URL"
 LONG = "takes long, and is about the client"
@@ -74,6 +76,12 @@ def also(metafunc: pytest.Metafunc) -> bool:
         and metafunc.function.__name__ not in NOT
         and "start_cluster" not in metafunc.fixturenames
     )
+
+
+def marks(metafunc: pytest.Metafunc) -> list[pytest.MarkDecorator]:
+    """The marks of a test when it runs against the etcd in memory."""
+    quick = metafunc.module.__name__.rpartition(".")[2] in QUICK
+    return [pytest.mark.memory, *([pytest.mark.matrix] if quick else [])]
 
 
 def server(args: Sequence[str] = ()) -> MemoryEtcd:

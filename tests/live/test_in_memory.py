@@ -19,6 +19,7 @@ def test_what_is_chosen_exists():
         text = (HERE / f"{module}.py").read_text(encoding="utf-8")
         defined.update(re.findall(r"^def (test_\w+)\(", text, re.MULTILINE))
     assert set(in_memory.NOT) <= defined
+    assert in_memory.QUICK <= in_memory.MODULES
 
 
 @pytest.mark.memory
