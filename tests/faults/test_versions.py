@@ -108,7 +108,7 @@ def test_f27_a_learner_joins_members_of_two_releases_and_a_downgrade_begins(tria
     measured = run.report(versions=[each.version for each in pair])
     run.check()
     assert measured["failed"] == 0, run.errors()[:3]
-    assert measured["unknown"] <= run.load.callers
+    assert measured["unknown"] <= 3 * run.load.callers  # three members stopped, each may have led
     assert not run.load.lost_leases(cluster.members[0].endpoint)
 
 
