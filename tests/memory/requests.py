@@ -368,9 +368,7 @@ class Requests:
             ("MemberRemove", lambda side: pb.MemberRemoveRequest(ID=side.id(who) or 7), "", 2),
             (
                 "MemberUpdate",
-                lambda side: pb.MemberUpdateRequest(
-                    ID=side.id(who) if who == "learner" else 7, peerURLs=urls
-                ),
+                lambda side: pb.MemberUpdateRequest(ID=side.id("learner") or 7, peerURLs=[fresh]),
                 "",
                 1,
             ),
