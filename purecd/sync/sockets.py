@@ -269,7 +269,13 @@ class Sockets:
     # What anybody may do.
 
     def _launch(self, call: Call, now: float) -> None:
-        """Start a call and send its request: both in one, for that is a third less work."""
+        """Start a call and send its request: both in one, for that is less work."""
+        if self._write.locked():
+            # Others send at this moment: whoever is next sends in one piece what has been queued by then.
+            self._do(self._queue, call, now)
+            if call.link is not None:
+                self._flush(call.link)
+            return
         with self._write:
             if self._sending:
                 self._do(self._mend)
@@ -281,14 +287,13 @@ class Sockets:
             self._sending = False
 
     def _start(self, call: Call, now: float) -> bytes | None:
-        channel = self.channel
-        channel.start(call, now)
-        link: Link | None = call.link
-        if link is None:
-            return None
-        if link.conn.open_streams == 1:
+        self._queue(call, now)
+        return self._take_out(call.link) if call.link is not None else None
+
+    def _queue(self, call: Call, now: float) -> None:
+        self.channel.start(call, now)
+        if call.link is not None and call.link.conn.open_streams == 1:
             self._look_at_timers()  # a connection in use is tested when it is silent
-        return self._take_out(link)
 
     def _flush(self, link: Link, *, preparing: bool = False) -> None:
         """Send what the link has queued.
