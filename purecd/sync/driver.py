@@ -57,6 +57,8 @@ class Driver(Sockets):
             link = channel.current
             if link is not None and now - link.last_received > IDLE:
                 self._catch_up(waiter, now)
+            elif self._leading and not self._lead.taken():
+                self._lead_briefly(waiter, self._wake)  # mended now, that costs this call nothing
             self._launch(call, now)
             if call.link is None and not call.done:
                 self._changed()  # it may be sent at any moment by who leads, or led just now

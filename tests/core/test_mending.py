@@ -25,7 +25,7 @@ INPUTS = (
     "abandon attach close detach expire handle_timer link_lost link_opened link_received next_timer "
     "refresh start take"
 )
-BETWEEN = 101
+BETWEEN = 199
 """Lines between one cut and the next; a prime, so that cuts fall on all kinds of lines."""
 
 

@@ -52,7 +52,7 @@ class Signal:
 
 
 # A socket that is cut off from its maker in the very line that makes it is closed with the garbage.
-@pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.mark.parametrize("connected", [False, True], ids=["connecting", "connected"])
 def test_a_call_cut_short_at_any_line_harms_no_other(connected):
     with Answering() as server:
@@ -110,3 +110,13 @@ def test_closing_goes_on_where_a_signal_cut_it_short():
                 client.get("k")
             at += 1
         assert at > 20
+
+
+def test_what_a_signal_left_undone_costs_no_call_that_comes_after():
+    # A write is not repeated, so it must not be under way when the connection is given up.
+    with Answering() as server, purecd.Client(server.endpoint, timeout=10) as client:
+        at = 1
+        while Signal(at).interrupt(client.get, "k"):
+            assert client.put("k").header.revision == 5
+            at += 2
+        assert at > 50
