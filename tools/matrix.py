@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the unit tests on other interpreters and with the lowest allowed dependencies; a few live ones against
-the etcd in memory too.
+"""Run the unit tests on other interpreters and with the lowest allowed dependencies.
 
     python tools/matrix.py [pytest arguments]
 
+With them run the live tests of the mark ``matrix``, against the etcd in memory.
 The runs: oldest and newest CPython on this machine, the oldest once more with the lowest
 dependencies, and PyPy. Interpreters are looked for on PATH and, where there is pyenv, among
 its versions. What is missing is said and skipped; exit status 1 when a run failed or ran no test.
