@@ -50,9 +50,7 @@ def write(folder: Path, results: dict[str, Any]) -> None:
             continue
         rows = [(row["name"], row[kind], row.get(f"{kind} ratio")) for row in table["rows"]]
         better = "more is better" if kind == "rate" else "less is better"
-        unit = {"time": "microseconds", "rate": "calls per second", "cpu": "microseconds of client CPU"}[
-            figure
-        ]
+        unit = {"time": "microseconds", "rate": "calls per second", "cpu": "microseconds of client CPU"}[kind]
         (folder / file).write_text(bar_chart(caption, unit, rows, better), encoding="utf-8")
         pictures.append((file, caption))
     (folder / "README.md").write_text(summary(results, pictures), encoding="utf-8")
