@@ -7,7 +7,7 @@
    answered since and was lost again waits 0.4 s at most: the network fails, not the endpoint.
 2. Endpoints that are not waiting are tried in rotation from a random start.
 3. A sole endpoint, and the whole list when all of it is waiting, is tried again as soon as the
-   first wait is over; one success ends the longer waits of all others.
+   first wait is over; one that comes back ends the longer waits of all others.
 4. An endpoint that answers, but badly (no leader, a learner, calls that time out), stays
    connected to until a better one is: it is *demoted* for a while.
 
@@ -216,10 +216,10 @@ class Endpoints:
         endpoint.error = error
 
     def succeeded(self, endpoint: Endpoint, now: float) -> None:
-        """A connection is up; whatever kept the others away may be over as well."""
-        endpoint.error = None
+        """A connection is up. If its endpoint had failed, what kept the others away may be over as well."""
+        recovered, endpoint.error = endpoint.error is not None, None
         endpoint.failures = min(endpoint.failures, FAILURES_AFTER_ANSWER)
-        for each in self._all:
+        for each in self._all if recovered else ():
             # Shorter waits go on: where the network fails, they are what keeps attempts few.
             if each.failures > FAILURES_AFTER_ANSWER + 1:
                 each.retry_at = min(each.retry_at, now)

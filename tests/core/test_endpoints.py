@@ -247,6 +247,17 @@ def test_one_success_ends_all_waits_but_short_ones():
     assert a.error is not None
 
 
+def test_a_success_of_an_endpoint_that_never_failed_says_nothing_of_the_others():
+    several = endpoints("a:1", "b:1")
+    a, b = several.pick(0.0), several.pick(0.0)
+    several.succeeded(b, 0.0)
+    for _ in range(8):
+        failed(several, a, 0.0)
+    waits = a.retry_at
+    several.succeeded(b, 0.05)
+    assert a.retry_at == waits
+
+
 def test_endpoints_that_answer_and_are_lost_are_not_dialled_more_than_ten_times_a_second():
     several = endpoints("a:1", "b:1", "c:1")
     now, dials = 0.0, 0
