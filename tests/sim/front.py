@@ -73,6 +73,7 @@ class Wire:
         """
         link = self._link
         served = link.opened_at > link.deadline - link._options.dial_timeout
+        served = served and not self.rest  # a reset may be waiting behind it
         if served and self.tap.going_away and self.tap.unanswered and now - link.last_received < 2.0:
             raise InvariantError(f"S21 left {link.name} with {self.tap.unanswered} calls unanswered")
 

@@ -267,7 +267,9 @@ class Network:
         rng = world.rng
         self._latency = rng.pick((0.0002, 0.001, 0.02))
         self._cut = rng.pick((0.0, 0.1, 0.5))
-        self._capacity = rng.pick((65536, 65536, 2000, 300))
+        narrow = rng.pick((65536, 65536, 2000, 300))
+        # Both together would be a line on which large values take many seconds.
+        self._capacity = narrow if self._latency < 0.01 else 65536
 
     def add(self, host: Host) -> None:
         """A host appears."""

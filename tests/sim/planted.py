@@ -113,14 +113,16 @@ def ignore_fragment_flag() -> list[Patch]:
 def drop_on_reconnect() -> list[Patch]:
     """Watches are forgotten with their connection."""
 
-    def forget(self: WatchPlaces, link: Any, error: Any, now: float) -> None:
-        for lane in self._lanes:
-            for stream in [each for each in lane.streams if each.link is link]:
-                self._break(lane, stream, reset=False)
-        link_lost(self, link, error, now)
+    stream_ended = WatchPlaces.stream_ended
 
-    link_lost = WatchPlaces.link_lost
-    return [(WatchPlaces, "link_lost", forget)]
+    def forget(self: WatchPlaces, stream: Any, error: errors.EtcdError, now: float) -> None:
+        if isinstance(error, errors.Unavailable) and not stream.closed:
+            self._turn(now)
+            self._break(self._lanes[stream.require_leader], stream, reset=False)
+        else:
+            stream_ended(self, stream, error, now)
+
+    return [(WatchPlaces, "stream_ended", forget)]
 
 
 @shows("S18", "S20")
@@ -144,8 +146,8 @@ def nospace_is_definite() -> list[Patch]:
 
 @shows("S2", "S4")
 def end_stream_as_commit_point() -> list[Patch]:
-    """A request counts as sent when its END_STREAM is, which follows in a frame of its own."""
-    open_stream, take = Http2Connection.open_stream, Http2Connection.data_to_send
+    """A request counts as sent when its END_STREAM is, which goes out when the server has begun to speak."""
+    open_stream, receive = Http2Connection.open_stream, Http2Connection.receive_data
     late: list[Any] = []
 
     def open_half(self: Http2Connection, stream: Any, block: bytes, data: bytes, end_stream: bool) -> None:
@@ -154,17 +156,16 @@ def end_stream_as_commit_point() -> list[Patch]:
             stream.left_at = NEVER
             late.append(stream)
 
-    def take_and_end(self: Http2Connection) -> bytes:
-        taken = take(self)
+    def receive_and_end(self: Http2Connection, data: bytes, now: float) -> None:
         for stream in [each for each in late if each.conn is self]:
             late.remove(stream)
             if self._streams.get(stream.id) is stream:
                 self.output.put(frames.data_frame(stream.id, b"", True))
                 stream.local_closed = True
                 stream.left_at = self.output.queued
-        return taken
+        receive(self, data, now)
 
-    return [(Http2Connection, "open_stream", open_half), (Http2Connection, "data_to_send", take_and_end)]
+    return [(Http2Connection, "open_stream", open_half), (Http2Connection, "receive_data", receive_and_end)]
 
 
 @shows("S21")
@@ -199,14 +200,17 @@ def unbounded_buffer() -> list[Patch]:
 def planted(name: str) -> Iterator[None]:
     """Have a bug in the client of this process for a while."""
     patches = BUGS[name].patches()
-    before = [vars(owner)[attribute] for owner, attribute, _ in patches]
+    before = [vars(owner).get(attribute) for owner, attribute, _ in patches]
     for owner, attribute, bad in patches:
         setattr(owner, attribute, bad)
     try:
         yield
     finally:
         for (owner, attribute, _), good in zip(patches, before):
-            setattr(owner, attribute, good)
+            if good is None:
+                delattr(owner, attribute)  # it is inherited
+            else:
+                setattr(owner, attribute, good)
 
 
 def find(name: str, first: int, limit: int) -> tuple[int, str]:
