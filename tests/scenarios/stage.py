@@ -116,6 +116,7 @@ class _RealStage:
     def __init__(self, server: Any) -> None:
         self.server = server
         self._proxy: FaultProxy | None = None
+        self._starters: list[threading.Timer] = []
 
     @property
     def proxy(self) -> FaultProxy:
@@ -148,7 +149,13 @@ class _RealStage:
             self.proxy.heal()
 
     def start_in(self, seconds: float) -> None:
-        threading.Timer(seconds, self.server.start).start()
+        self._starters.append(threading.Timer(seconds, self.server.start))
+        self._starters[-1].start()
+
+    def _join(self) -> None:
+        """Wait until what was to be started is."""
+        for starter in self._starters:
+            starter.join()
 
 
 class AsyncioStage(_RealStage):
@@ -160,6 +167,7 @@ class AsyncioStage(_RealStage):
         """Play one scenario to its end; raises what it raises."""
         with FaultProxy(f"127.0.0.1:{self.server.client_port}") as self._proxy:
             asyncio.run(self._play(scenario))
+        self._join()
 
     async def _play(self, scenario: Scenario) -> None:
         self._clients: list[purecd.AsyncClient] = []
@@ -202,6 +210,7 @@ class ThreadsStage(_RealStage):
             finally:
                 for client in self._clients:
                     client.close()
+                self._join()
 
     def client(self, **options: Any) -> Any:
         """A client of the member."""
