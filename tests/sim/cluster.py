@@ -426,7 +426,7 @@ class ClusterOptions:
     def __init__(self, rng: Chance) -> None:
         self.size = rng.pick((1, 3, 3))
         self.drift = rng.pick((0.0, 0.01))
-        self.max_concurrent_streams = rng.pick((UNLIMITED, UNLIMITED, 10, 3))
+        self.max_concurrent_streams = rng.pick((UNLIMITED, UNLIMITED, 10, 6))
         self.padding = rng.pick((0, 0, 1, 255))
         self.max_response = rng.pick((2_000_000, 300))
         self.member = MemberOptions(
@@ -486,8 +486,7 @@ class Cluster:
     # What an administrator does, who is not a client here.
 
     def set_quota(self, octets: int) -> None:
-        """Give all members another quota, 0 for none."""
-        self._reference.state._quota = octets
+        """Give all members another quota, 0 for none; the reference has none, and stores what they do."""
         for node in self.nodes:
             node.member.state._quota = octets
 

@@ -132,9 +132,10 @@ class Plan:
     def no_space(self) -> None:
         """The quota is reached; the last writes are stored and refused all the same."""
         self.cluster.set_quota(1)
-        self._later(self._space)
+        self._later(self.make_space)
 
-    def _space(self) -> None:
+    def make_space(self) -> None:
+        """The quota is gone, and so are the alarms."""
         self.cluster.set_quota(0)
         for _, number in list(self.cluster.alarms):
             self.cluster.append(Command(pb.AlarmRequest(action=2, memberID=number, alarm=1), "root"))
@@ -244,7 +245,7 @@ class Plan:
         self.world.note("healed")
         cluster = self.cluster
         cluster.lossy = False
-        self._space()
+        self.make_space()
         self._open(*list(self._blocked))
         cluster.switch_auth(True)
         for node in cluster.nodes:
