@@ -40,12 +40,14 @@ class Wire:
     """A link's socket: the owner of one end of a connection.
 
     Attributes:
+        served: the link got through its greeting.
         rest: octets that the link handed over and the socket has not taken.
     """
 
     def __init__(self, driver: SimDriver, link: Link, socket: Socket) -> None:
         self.socket = socket
         self.rest = b""
+        self.served = False
         client = driver.client
         place = f"{client.name} to {link.name}"
         self.tap = Tap(place, socket, client.whole, client.create, lambda: link.conn._next_id)
@@ -60,6 +62,7 @@ class Wire:
     def _received(self, data: bytes) -> None:
         self.tap.received(data)  # first: what the client does about it comes after
         self._driver.received(self._link, data)
+        self.served = self.served or self._link.state is LinkState.READY
         conn = self._link.conn
         if not conn.closed and not self.rest and not conn.output.chunks:
             left = conn._receive_window.left
@@ -72,9 +75,9 @@ class Wire:
         Not so one of watches and leases, which go on elsewhere after a second.
         """
         link = self._link
-        served = link.opened_at > link.deadline - link._options.dial_timeout
-        served = served and not self.rest  # a reset may be waiting behind it
-        if served and self.tap.going_away and self.tap.unanswered and now - link.last_received < 2.0:
+        silent = now - link.last_received >= 2.0
+        # What does not get out may be followed by resets.
+        if self.served and self.tap.going_away and self.tap.unanswered and not silent and not self.rest:
             raise InvariantError(f"S21 left {link.name} with {self.tap.unanswered} calls unanswered")
 
     def ended(self) -> None:

@@ -12,8 +12,8 @@ import pytest
 from tests.sim import planted
 from tests.sim.run import Outcome, simulate
 
-SEEDS = 100
-BATCH = 5
+SEEDS = 200
+BATCH = 10
 ENOUGH = 60  # seeds in which a planted bug is found; most take fewer than 10
 
 
