@@ -58,13 +58,16 @@ class RawConnection:
         self.sock.recv(65536)
         self.sock.sendall(bytes.fromhex("000000040100000000"))  # SETTINGS ACK
 
-    def requests(self, path: bytes, message: bytes, count: int, flags: int = 1) -> list[tuple[bytes, bytes]]:
+    def requests(
+        self, path: bytes, message: bytes, count: int, flags: int = 1, timeout: bytes = b"9999999u"
+    ) -> list[tuple[bytes, bytes]]:
         """For each call the bytes to send and those that end its answer.
 
         Args:
             flags: 1 ends the request with its message, 0 leaves the stream open.
+            timeout: in the form of grpc-timeout; b"" for none.
         """
-        block = self._headers.block(path, b"9999999u", self._token)
+        block = self._headers.block(path, timeout, self._token)
         data = message_frame(message)
         head = struct.pack(">HBBB", 0, len(block), 1, 4)
         body = block + struct.pack(">HBBB", 0, len(data), 0, flags)
@@ -227,7 +230,7 @@ def main() -> None:
         return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
 
     def read_snapshot(count: int = 1, path: str = "") -> dict[str, float]:
-        ((request, end),) = connection.requests(b"/etcdserverpb.Maintenance/Snapshot", b"", 1)
+        ((request, end),) = connection.requests(b"/etcdserverpb.Maintenance/Snapshot", b"", 1, timeout=b"")
         return {"bytes": connection.receive_all(request, end, keep=False), "grown": 0}
 
     whole: list[bytes] = []
