@@ -1,30 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 """A server that floods its client, and what that costs the client's process.
 
-The server runs in a process of its own, so that its work and memory are not counted. It greets well,
-lets the first write come, and then sends the same octets again and again until they are all sent or
-the connection ends.
+The server runs in a process of its own, so that its work and memory are not counted; one serves all
+floods of a module. It greets well, lets the first write come, and then sends the same octets again and
+again until they are all sent or the connection ends.
 
-    python -m tests.conformance.hostile     # prints its port, then one line of JSON
+    python -m tests.conformance.hostile     # a flood in one line, its port, the end in a line, what was seen
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from purecd import errors
+from tests.conformance.carriers import Connection
+from tests.conformance.script import REPLY
 from tests.live.fronts import FrontUnderTest, Thread
 from tests.support.answering import Answering
+from tests.support.proxy import close_with_reset
+from tests.wire import peer as octets
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
@@ -39,6 +46,8 @@ class Flood(NamedTuple):
         times: how often.
         reads: whether the server reads what the client answers.
         pause: seconds after each `again`.
+        patience: seconds in which nothing leaves after which it resets the connection, 0 for no limit; for
+            one that does not read.
     """
 
     before: bytes
@@ -46,6 +55,7 @@ class Flood(NamedTuple):
     times: int
     reads: bool = True
     pause: float = 0.0
+    patience: float = 0.0
 
 
 class Cost(NamedTuple):
@@ -53,6 +63,7 @@ class Cost(NamedTuple):
 
     Attributes:
         sent: how often `again` left, as far as the server's kernel took it.
+        stalled: the server's patience ended.
         ended: whether the client ended the connection, or was closed by the test.
         goaway: the code it gave, -1 for none.
         frames: of the client on that connection, by type.
@@ -64,6 +75,7 @@ class Cost(NamedTuple):
     """
 
     sent: int
+    stalled: bool
     ended: bool
     goaway: int
     frames: dict[str, int]
@@ -80,31 +92,69 @@ def resident() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-@contextmanager
-def flooding(flood: Flood) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A server's endpoint, and its process."""
-    told = {**flood._asdict(), "before": flood.before.hex(), "again": flood.again.hex()}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.conformance.hostile"],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        process.stdin.write(json.dumps(told).encode() + b"\n")
-        process.stdin.flush()
-        yield f"127.0.0.1:{int(process.stdout.readline())}", process
-    finally:
-        process.kill()
-        process.stdin.close()
-        process.stdout.close()
-        process.wait()
+def give_back() -> None:
+    """Return to the system what is not in use: garbage, and what the C library keeps for later."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # another C library keeps less, or has another name for it
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+class Hostile:
+    """The server's process, started when it is needed."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @contextmanager
+    def flood(self, flood: Flood) -> Iterator[str]:
+        """The endpoint where the next client is flooded; what the server saw is `seen`."""
+        told = {**flood._asdict(), "before": flood.before.hex(), "again": flood.again.hex()}
+        try:
+            self._tell(json.dumps(told))
+            yield f"127.0.0.1:{int(self._hear())}"
+        except BaseException:
+            self.close()  # it may be anywhere in the story
+            raise
+
+    def seen(self) -> dict[str, Any]:
+        """What the server saw, when the client is closed."""
+        self._tell("over")
+        seen: dict[str, Any] = json.loads(self._hear())
+        return seen
+
+    def close(self) -> None:
+        """Kill it."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
+
+    def _tell(self, line: str) -> None:
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.conformance.hostile"],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
+
+    def _hear(self) -> bytes:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
 
 
 def endure(
-    front: FrontUnderTest, flood: Flood, *, timeout: float = 20.0, value: bytes = b"v", writes: int = 1
+    front: FrontUnderTest,
+    hostile: Hostile,
+    flood: Flood,
+    *,
+    timeout: float = 20.0,
+    value: bytes = b"v",
+    writes: int = 1,
 ) -> Cost:
     """Let a client write to a server that floods it, while another calls a good server.
 
@@ -112,10 +162,11 @@ def endure(
         timeout: of each write.
         writes: how many there are, one after the other.
     """
-    with Answering() as good, flooding(flood) as (endpoint, process):
+    with Answering() as good, hostile.flood(flood) as endpoint:
         healthy = front.client(good.endpoint)
         client = front.client(endpoint, timeout=timeout)
         healthy.get("k")
+        give_back()
         over = threading.Event()
         before = resident()
         peak = [before]
@@ -140,17 +191,14 @@ def endure(
         peak.append(resident())
         over.set()
         watcher.result()
-        gc.collect()
+        give_back()
         kept = resident() - before
         client.close()
         healthy.close()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(b"over\n")
-        process.stdin.flush()
-        told = json.loads(process.stdout.readline())
+        told = hostile.seen()
         return Cost(
             told["sent"],
+            told["stalled"],
             told["ended"],
             told["goaway"],
             told["frames"],
@@ -162,63 +210,76 @@ def endure(
         )
 
 
-def main() -> None:
-    """The server's process."""
-    import socket
-
-    from tests.conformance.carriers import Connection
-    from tests.conformance.script import REPLY
-    from tests.wire import peer as octets
-
-    told = json.loads(sys.stdin.buffer.readline())
+def serve(told: dict[str, Any]) -> dict[str, Any] | None:
+    """Flood one client; what was seen of it, None when it went away before."""
     before, again = bytes.fromhex(told["before"]), bytes.fromhex(told["again"])
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
-    print(listener.getsockname()[1], flush=True)
-    client, _ = listener.accept()
-    connection = Connection(client)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        print(listener.getsockname()[1], flush=True)
+        client, _ = listener.accept()
+    with client:
+        connection = Connection(client)
+        if not greet(connection):
+            return None
+        frames: Counter[str] = Counter()
+        goaway = -1
+
+        def read() -> None:
+            nonlocal goaway
+            while connection.read():
+                for frame in connection.frames:
+                    frames[str(frame.kind)] += 1
+                    if frame.kind == octets.GOAWAY:
+                        goaway = int.from_bytes(frame.payload[4:8], "big")
+                connection.frames.clear()
+
+        reader = threading.Thread(target=read, daemon=True)
+        if told["reads"]:
+            reader.start()
+        sent, stalled = 0, False
+        if told["patience"]:
+            client.settimeout(told["patience"])
+        piece = max(1, 65_536 // len(again)) if not told["pause"] else 1
+        try:
+            client.sendall(before)
+            while sent < told["times"]:
+                count = min(piece, told["times"] - sent)
+                client.sendall(again * count)
+                sent += count
+                time.sleep(told["pause"])
+        except socket.timeout:
+            stalled = True
+            close_with_reset(client)
+        except OSError:
+            pass
+        sys.stdin.buffer.readline()
+        if told["reads"]:
+            reader.join(5)
+    return {"sent": sent, "stalled": stalled, "ended": connection.ended, "goaway": goaway, "frames": frames}
+
+
+def greet(connection: Connection) -> bool:
+    """Answer the greeting and wait for the beginning of a call."""
+    client = connection.client
     client.sendall(octets.frame(octets.SETTINGS, 0, 0))
     while not [each for each in connection.frames if each.stream_id == 3]:
         known = len(connection.frames)
         if not connection.read():
-            return
+            return False
         for frame in connection.frames[known:]:
             if frame.stream_id == 1 and frame.flags & octets.END_STREAM:
                 client.sendall(octets.answer(1, REPLY))
     connection.frames.clear()
-    counts: dict[str, int] = {}
-    goaway = [-1]
+    return True
 
-    def count() -> None:
-        for frame in connection.frames:
-            counts[str(frame.kind)] = counts.get(str(frame.kind), 0) + 1
-            if frame.kind == octets.GOAWAY:
-                goaway[0] = int.from_bytes(frame.payload[4:8], "big")
-        connection.frames.clear()
 
-    def read() -> None:
-        while connection.read():
-            count()
-
-    reader = threading.Thread(target=read, daemon=True)
-    if told["reads"]:
-        reader.start()
-    sent = 0
-    piece = max(1, 65_536 // len(again)) if not told["pause"] else 1
-    try:
-        client.sendall(before)
-        while sent < told["times"]:
-            client.sendall(again * piece)
-            sent += piece
-            time.sleep(told["pause"])
-    except OSError:
-        pass
-    sys.stdin.buffer.readline()
-    if told["reads"]:
-        reader.join(5)
-    count()
-    result = {"sent": sent, "ended": connection.ended, "goaway": goaway[0], "frames": counts}
-    print(json.dumps(result), flush=True)
+def main() -> None:
+    """The server's process."""
+    for line in iter(sys.stdin.buffer.readline, b""):
+        seen = serve(json.loads(line))
+        if seen is None:
+            return
+        print(json.dumps(seen), flush=True)
 
 
 if __name__ == "__main__":
