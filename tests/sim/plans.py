@@ -9,9 +9,10 @@ from purecd.memory.log import Command
 from purecd.pb import messages as pb
 
 if TYPE_CHECKING:
-    from tests.sim.cluster import Cluster, Node
+    from tests.sim.cluster import Cluster
     from tests.sim.front import SimClient
     from tests.sim.network import Network, Path
+    from tests.sim.nodes import Node
     from tests.sim.world import World
 
 DURATIONS = (0.05, 0.5, 2.0, 6.0, 15.0)

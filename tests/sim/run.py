@@ -7,7 +7,8 @@ seed decides everything, and what it showed once it shows again.
     world.py       time, chance, and the record of what happened
     tasks.py       coroutines on that time
     network.py     connections that delay, cut, hold back and lose bytes
-    cluster.py     members that agree on a log, lag, crash, and change their leader
+    cluster.py     members that agree on a log and change their leader
+    nodes.py       each of these: how it lags, crashes and comes back
     front.py       a third front of the client, beside those for threads and asyncio
     tap.py         what really went over each connection
     workloads.py   what programs do with the client
@@ -24,9 +25,10 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 from purecd.memory.calls import ServerCall
-from tests.sim.cluster import PASSWORD, Cluster, ClusterOptions
+from tests.sim.cluster import PASSWORD, Cluster
 from tests.sim.invariants import Resumes, check, check_commands, check_watch
 from tests.sim.network import Network
+from tests.sim.nodes import ClusterOptions
 from tests.sim.plans import Plan
 from tests.sim.tap import Sendings
 from tests.sim.workloads import Books, Program
