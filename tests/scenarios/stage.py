@@ -17,9 +17,10 @@ from typing import Any, Callable
 import purecd
 from purecd.core import leases
 from purecd.core.keptlease import KeptLease
-from tests.sim.cluster import Cluster, ClusterOptions
+from tests.sim.cluster import Cluster
 from tests.sim.front import SimClient
 from tests.sim.network import Network
+from tests.sim.nodes import ClusterOptions
 from tests.sim.tasks import Future
 from tests.sim.world import World
 from tests.support.proxy import FaultProxy
