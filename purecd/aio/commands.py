@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import nullcontext
-from typing import Callable, TypeVar
+from typing import Any, Callable, TypeVar
 
 from purecd.aio.binding import awaitable
 from purecd.aio.driver import Driver
@@ -179,7 +179,7 @@ class AsyncCommands:
 
     # What a key space is made of.
 
-    async def _run(self, op: Op[T], timeout: Timeout) -> T:
+    def _run(self, op: Op[T], timeout: Timeout) -> Coroutine[Any, Any, T]:
         """Run an operation in this key space."""
         raise NotImplementedError  # clients and their views say how
 
@@ -206,8 +206,8 @@ class AsyncView(AsyncCommands):
         """The operation as this view runs it."""
         raise NotImplementedError  # each view says how
 
-    async def _run(self, op: Op[T], timeout: Timeout) -> T:
-        return await self._parent._run(self._inside(op), timeout)
+    def _run(self, op: Op[T], timeout: Timeout) -> Coroutine[Any, Any, T]:
+        return self._parent._run(self._inside(op), timeout)
 
     def _tell_watch(self, event: str, detail: str) -> None:
         self._parent._tell_watch(event, detail)
