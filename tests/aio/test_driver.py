@@ -16,7 +16,7 @@ from purecd import errors
 from purecd.aio.driver import Driver
 from purecd.core.op import Call
 from purecd.wire.grpc import GrpcStream
-from tests.support.answering import Answering, Deaf, eventually, open_files
+from tests.support.answering import Answering, Deaf, Loud, eventually, open_files
 
 
 @pytest.fixture
@@ -285,8 +285,29 @@ def test_what_nobody_takes_is_not_piled_up():
             (link,) = client._drivers["calls"].channel.links
             waiting = link.transport.get_write_buffer_size() + link.conn.unwritten
             assert waiting < 2 << 20, "what the kernel's buffers do not take waits in line"
+            kept = link.transport.get_write_buffer_size()
+            already = link.conn.received_frames
+            await until(lambda: link.conn.received_frames > already + 10)
+            assert link.transport.get_write_buffer_size() == kept, "replies wait where they are counted"
             await client.close()
             await until(lambda: peer.ended)  # although not all was written
+
+    asyncio.run(main())
+
+
+def test_nothing_is_read_while_replies_wait():
+    async def main():
+        with Loud() as peer:
+            client = purecd.AsyncClient(peer.endpoint)
+            call = asyncio.ensure_future(client.get("k", timeout=30))
+            await until(lambda: peer.stalled, 10)
+            (link,) = client._drivers["calls"].channel.links
+            waiting = link.transport.get_write_buffer_size() + link.conn.unwritten
+            assert waiting < 1 << 18, "the replies to one portion, and what asyncio keeps"
+            assert not call.done()
+            await client.close()
+            with pytest.raises(errors.ClientClosed):
+                await call
 
     asyncio.run(main())
 

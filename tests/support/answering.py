@@ -136,6 +136,38 @@ class Deaf(Peer):
             self.ended = True
 
 
+class Loud(Peer):
+    """Greets, and answers the first call with PINGs and a message that comes octet by octet. It never reads.
+
+    Attributes:
+        stalled: the client has stopped reading, too: for half a second it took nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stalled = False
+
+    def talk(self, client: socket.socket) -> None:
+        client.sendall(octets.frame(octets.SETTINGS, 0, 0))
+        received = b""
+        while b"Range" not in received:
+            received += client.recv(65_536)
+        client.sendall(octets.answer(1, REPLY))
+        while b"\0\1\0\0\0\3" not in received:  # DATA that ends stream 3
+            received += client.recv(65_536)
+        client.sendall(octets.headers(3) + octets.data(3, b"\0" + octets.u32(1 << 21)))
+        turn = octets.frame(octets.PING, 0, 0, b"12345678") * 9 + octets.data(3, b"x")
+        client.settimeout(0.5)
+        try:
+            while True:
+                client.sendall(turn * 400)
+        except socket.timeout:
+            self.stalled = True
+            client.settimeout(None)
+            while client.recv(65_536):
+                pass
+
+
 def eventually(condition: Callable[[], object], seconds: float = 5.0) -> None:
     """Wait until something is true, and fail when it does not become so."""
     deadline = time.monotonic() + seconds

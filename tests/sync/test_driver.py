@@ -21,7 +21,7 @@ from purecd.core.endpoints import parse_endpoint
 from purecd.core.op import Call
 from purecd.sync.transport import BRIEF, Poller, Transport
 from purecd.wire.grpc import GrpcStream
-from tests.support.answering import REPLY, Answering, Deaf, eventually, open_files
+from tests.support.answering import REPLY, Answering, Deaf, Loud, eventually, open_files
 from tests.wire import peer as octets
 
 
@@ -295,6 +295,16 @@ def test_what_nobody_takes_is_not_piled_up():
             (link,) = client._drivers["calls"].channel.links
             assert link.conn.unwritten < 2 << 20, "what the kernel's buffers do not take waits in line"
         eventually(lambda: peer.ended)
+
+
+def test_nothing_is_read_while_replies_wait():
+    with Loud() as peer, purecd.Client(peer.endpoint) as client:
+        call = Calling(client, timeout=30)
+        eventually(lambda: peer.stalled, 10)
+        (link,) = client._drivers["calls"].channel.links
+        assert link.conn.unwritten < 1 << 18, "the replies to what was read at once, and a backlog"
+        client.close()
+        assert isinstance(call.result(), errors.ClientClosed)
 
 
 def test_a_slow_answer_is_polled_for_and_who_waits_can_be_woken(client, server):
