@@ -104,6 +104,8 @@ async def _observed(call: Call, driver: Driver, hooks: tuple[Hook, ...]) -> Any:
 
 
 async def _perform(effect: Effect, drivers: Drivers, deadline: float | None) -> Any:
+    if isinstance(effect, Next):
+        return await _next(effect, drivers, deadline)
     if isinstance(effect, Sleep):
         await _sleep(effect, deadline)
         return None
@@ -114,8 +116,6 @@ async def _perform(effect: Effect, drivers: Drivers, deadline: float | None) -> 
     if isinstance(effect, Elsewhere):
         drivers._driver("calls", effect.call.endpoint).elsewhere(effect.call)
         return None
-    if isinstance(effect, Next):
-        return await _next(effect, drivers, deadline)
     if isinstance(effect, Attach):
         source = effect.source
         if isinstance(source, Call):

@@ -101,8 +101,7 @@ class Carriers:
     def taken(self, source: Any, now: float) -> bool:
         """A consumer took an item; whether the machine has something to do about it."""
         if isinstance(source, Watcher) and self._watches is not None:
-            self._watches.taken(source, now)
-            return True
+            return self._watches.taken(source, now)
         return False
 
     def request_progress(self, require_leader: bool, now: float) -> None:

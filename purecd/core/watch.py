@@ -97,7 +97,7 @@ def next_response(watcher: Watcher, wait: float | None = None) -> Op[WatchRespon
 
 def next_changes(watcher: Watcher, wait: float | None = None) -> Op[WatchResponse | None]:
     """The next response with events, like `next_response`; progress reports do not prolong the wait."""
-    until = deadline_after(wait, (yield Now()))
+    until = None if wait is None else deadline_after(wait, (yield Now()))
     left = wait
     while True:
         response: WatchResponse | None = yield Next(watcher, left)

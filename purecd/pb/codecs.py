@@ -29,7 +29,9 @@ if api_implementation.Type() == "upb":
     decode_delete = parsing.decoder("DeleteRangeResponse", parsing.delete_reply, decoding.decode_delete)
     decode_txn = parsing.decoder("TxnResponse", parsing.txn_reply, decoding.decode_txn)
     decode_compact = parsing.decoder("CompactionResponse", parsing.compact_reply, decoding.decode_compact)
-    decode_watch = parsing.decoder("WatchResponse", parsing.watch_response, decoding.decode_watch)
+    decode_watch = parsing.decoder(
+        "WatchResponse", parsing.watch_response, decoding.decode_watch, with_data=True
+    )
     decode_keepalive = parsing.decoder("LeaseKeepAliveResponse", parsing.keepalive, decoding.decode_keepalive)
 else:
     from purecd.pb.decoding import (

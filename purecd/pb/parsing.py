@@ -96,7 +96,24 @@ def _op_reply(response: Any, depth: int) -> OpReply:
     return txn_reply(message, depth + 1) if name == "response_txn" else _OP_REPLIES[name](message)
 
 
-def _events(messages: Iterable[Any]) -> list[Event]:
+_type_of = attrgetter("type")
+_PREV_KV = b"\x1a"  # the tag of the field in an event
+
+
+def _events(messages: Iterable[Any], data: bytes) -> list[Event]:
+    # The usual case, 0.6 of the time: of a field that is nowhere in the octets no message needs to be asked.
+    if _PREV_KV not in data:
+        messages = list(messages)
+        if not any(map(_type_of, messages)):
+            put = EventType.PUT
+            return [
+                _new(Event, (put, _new(KeyValue, _key_value_fields(message.kv)), None))
+                for message in messages
+            ]
+    return _any_events(messages)
+
+
+def _any_events(messages: Iterable[Any]) -> list[Event]:
     # In one loop, without a call per event: 0.8 of the time.
     events = []
     kinds = _KINDS
@@ -112,9 +129,9 @@ def _events(messages: Iterable[Any]) -> list[Event]:
 _watch_fields = attrgetter(*WatchResponse._fields[1:-1])
 
 
-def watch_response(message: Any) -> WatchResponse:
-    """The value of a parsed WatchResponse."""
-    return _new(WatchResponse, (_header(message), *_watch_fields(message), _events(message.events)))
+def watch_response(message: Any, data: bytes) -> WatchResponse:
+    """The value of a WatchResponse parsed from `data`."""
+    return _new(WatchResponse, (_header(message), *_watch_fields(message), _events(message.events, data)))
 
 
 def compact_reply(message: Any) -> CompactReply:
@@ -128,7 +145,11 @@ def keepalive(message: Any) -> tuple[Header, int, int]:
 
 
 def decoder(
-    name: str, convert: Callable[[Any], _T], by_hand: Callable[[bytes], _T] | None = None
+    name: str,
+    convert: Callable[..., _T],
+    by_hand: Callable[[bytes], _T] | None = None,
+    *,
+    with_data: bool = False,
 ) -> Callable[[bytes], _T]:
     """Make a decoder; it loads protobuf's descriptors when it first parses.
 
@@ -137,6 +158,7 @@ def decoder(
         convert: makes the value from the parsed message.
         by_hand: decodes the first few small replies instead. Loading descriptors costs as much as hundreds
             of calls: with it a process waited 1.2 times as long for its first reply (benchmarks/startup.py).
+        with_data: `convert` gets the octets too.
     """
     parse: Callable[[bytes], Any] | None = None
     left = BY_HAND_FIRST if by_hand else 0
@@ -149,7 +171,7 @@ def decoder(
                 return by_hand(data)
             parse = message_class("etcdserverpb." + name).FromString
         try:
-            return convert(parse(data))
+            return convert(parse(data), data) if with_data else convert(parse(data))
         except DecodeError as error:
             raise ValueError(str(error)) from None
 
@@ -161,5 +183,5 @@ decode_put = decoder("PutResponse", put_reply)
 decode_delete = decoder("DeleteRangeResponse", delete_reply)
 decode_txn = decoder("TxnResponse", txn_reply)
 decode_compact = decoder("CompactionResponse", compact_reply)
-decode_watch = decoder("WatchResponse", watch_response)
+decode_watch = decoder("WatchResponse", watch_response, with_data=True)
 decode_keepalive = decoder("LeaseKeepAliveResponse", keepalive)

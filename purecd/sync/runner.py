@@ -84,6 +84,8 @@ def _call(call: Call, drivers: Drivers, deadline: float | None) -> Any:
 
 
 def _perform(effect: Effect, drivers: Drivers, deadline: float | None) -> Any:
+    if isinstance(effect, Next):
+        return _next(effect, drivers, deadline)
     if isinstance(effect, Sleep):
         _sleep(effect, deadline)
         return None
@@ -94,8 +96,6 @@ def _perform(effect: Effect, drivers: Drivers, deadline: float | None) -> Any:
     if isinstance(effect, Elsewhere):
         drivers._driver("calls", effect.call.endpoint).elsewhere(effect.call)
         return None
-    if isinstance(effect, Next):
-        return _next(effect, drivers, deadline)
     if isinstance(effect, Attach):
         source = effect.source
         if isinstance(source, Call):
