@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from purecd.core.channel import Channel
 from purecd.core.endpoints import Address, parse_endpoint
-from purecd.core.membership import version_of
 from purecd.core.op import DEFAULT_RETRY
 from purecd.hooks import Hook, each_safely
 from purecd.options import MAX_RECEIVE_SIZE, MAX_SEND_SIZE, Options, Retry, Timeout, Tls, as_endpoints
@@ -111,6 +110,8 @@ class Front:
         self._addresses: list[Address] = [address_of(each) for each in self._options.endpoints]
         check_secrecy(self._options, self._addresses)
         if min_server_version is not None:
+            from purecd.core.membership import version_of
+
             version_of(min_server_version)
         if tls is not None:
             from purecd.core.contexts import warn_of

@@ -48,3 +48,15 @@ def test_the_blocking_client_loads_neither_asyncio_nor_ssl(bare):
 
 def test_the_asyncio_client_does_load_asyncio(bare):
     assert "asyncio" in loaded_by("import purecd; purecd.AsyncClient") - bare
+
+
+def test_a_get_loads_no_groups_of_commands_and_no_codec_of_names():
+    program = (
+        "import purecd\n"
+        "with purecd.memory.MemoryEtcd() as etcd, purecd.Client(etcd.endpoint) as client: client.get('x')"
+    )
+    loaded = loaded_by(program)
+    assert not loaded & {"purecd.sync.groups", "purecd.core.maintenance"}
+    if sys.implementation.name == "cpython":  # PyPy may load it for the socket of the server
+        assert "encodings.idna" not in loaded
+    assert "purecd.sync.groups" in loaded_by("import purecd; purecd.Client('127.0.0.1:1').leases")

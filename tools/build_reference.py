@@ -13,6 +13,7 @@ import re
 import sys
 import types
 from collections.abc import Iterator
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ForwardRef, NamedTuple
@@ -184,9 +185,9 @@ def _differs(member: Any, other: Any) -> bool:
 def groups(client: Any) -> list[tuple[str, type]]:
     """Attributes of a client that group commands, such as ``members``."""
     return [
-        (name, type(value))
-        for name, value in vars(client).items()
-        if type(value).__module__.endswith(".groups")
+        (name, type(getattr(client, name)))
+        for name, value in vars(type(client)).items()
+        if isinstance(value, cached_property)
     ]
 
 

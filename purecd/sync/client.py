@@ -5,15 +5,14 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from purecd import errors, forking
-from purecd.core import membership
 from purecd.core.endpoints import Address
 from purecd.core.op import Op
 from purecd.front import Front, logger
 from purecd.options import DEFAULT_TIMEOUT, Timeout, deadline_after
-from purecd.sync import groups
 from purecd.sync.commands import Commands
 from purecd.sync.driver import Driver
 from purecd.sync.leases import LeaseKeeper
@@ -21,6 +20,8 @@ from purecd.sync.runner import run
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from purecd.sync import groups
 
 T = TypeVar("T")
 
@@ -43,12 +44,6 @@ class Client(Front, Commands):
         self._drivers: dict[str, Driver] = {}
         self._keeper: LeaseKeeper | None = None
         self._closed = False
-        self.leases = groups.Leases(self)
-        self.auth = groups.Auth(self)
-        self.users = groups.Users(self)
-        self.roles = groups.Roles(self)
-        self.members = groups.Members(self)
-        self.maintenance = groups.Maintenance(self)
         self._stop = threading.Event()
         self._follower: threading.Thread | None = None
         forking.remember(self)
@@ -71,6 +66,50 @@ class Client(Front, Commands):
     ) -> None:
         self.close()
 
+    # Groups of commands. Many programs need none, so they are loaded by the first use.
+
+    @cached_property
+    def leases(self) -> groups.Leases:
+        """Leases by their ids."""
+        from purecd.sync.groups import Leases
+
+        return Leases(self)
+
+    @cached_property
+    def auth(self) -> groups.Auth:
+        """Whether etcd asks who one is."""
+        from purecd.sync.groups import Auth
+
+        return Auth(self)
+
+    @cached_property
+    def users(self) -> groups.Users:
+        """Users, and the roles they have."""
+        from purecd.sync.groups import Users
+
+        return Users(self)
+
+    @cached_property
+    def roles(self) -> groups.Roles:
+        """Roles, and what they may do."""
+        from purecd.sync.groups import Roles
+
+        return Roles(self)
+
+    @cached_property
+    def members(self) -> groups.Members:
+        """Which members the cluster has."""
+        from purecd.sync.groups import Members
+
+        return Members(self)
+
+    @cached_property
+    def maintenance(self) -> groups.Maintenance:
+        """State, alarms, snapshots of members."""
+        from purecd.sync.groups import Maintenance
+
+        return Maintenance(self)
+
     def close(self) -> None:
         """End everything the client has open; may be called more than once, from any thread."""
         self._stop.set()
@@ -88,6 +127,8 @@ class Client(Front, Commands):
         Raises:
             LookupError: the list has no usable endpoint; nothing was changed.
         """
+        from purecd.core import membership
+
         self.endpoints = self._run(membership.member_endpoints(self.endpoints), timeout)
         return self.endpoints
 
@@ -101,6 +142,8 @@ class Client(Front, Commands):
         Raises:
             OldCluster: one is older than `minimum`.
         """
+        from purecd.core import membership
+
         return self._run(membership.check_versions(self.endpoints, minimum), timeout)
 
     def _endpoints_changed(self, addresses: list[Address]) -> None:
