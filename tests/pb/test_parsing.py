@@ -8,7 +8,7 @@ from random import Random
 import pytest
 from google.protobuf.internal import api_implementation
 
-from purecd.pb import decoding
+from purecd.pb import decoding, messages
 from purecd.pb import parsing as CODEC
 from purecd.requests import MAX_TXN_DEPTH
 from purecd.types import TxnReply
@@ -84,3 +84,19 @@ def test_equal_to_decoding_by_hand_on_random_messages(name):
             cut = data[: rng.randrange(len(data) + 1)]
             assert outcome(by_hand, cut) == outcome(protobuf, cut), f"seed {seed} cut at {len(cut)}"
     assert good > 200
+
+
+@pytest.mark.parametrize("value", [b"v", b"\x1a"])  # with and without the octet that prev_kv has for a tag
+@pytest.mark.parametrize("prev_kv", [None, messages.KeyValue(key=b"k", value=b"before")])
+@pytest.mark.parametrize("types", [(0, 0, 0), (1, 1, 1), (0, 1, 0), (0, 0, 7)])
+def test_events_of_all_kinds_are_those_of_decoding_by_hand(types, prev_kv, value):
+    kv = messages.KeyValue(key=b"k", value=value, mod_revision=300, create_revision=3, version=9, lease=-1)
+    events = [messages.Event(type=each, kv=kv) for each in types]
+    events.append(messages.Event(kv=kv, prev_kv=prev_kv))
+    data = messages.WatchResponse(watch_id=1, events=events).SerializeToString()
+    found = CODEC.decode_watch(data)
+    assert found == decoding.decode_watch(data)
+    assert [type(each.type) for each in found.events] == [
+        type(each.type) for each in decoding.decode_watch(data).events
+    ]
+    assert (found.events[3].prev_kv is None) == (prev_kv is None)
