@@ -4,7 +4,7 @@
     python tools/matrix.py [pytest arguments]
 
 With them run the live tests of the mark ``matrix``, against the etcd in memory. Left to ``make test`` are
-the suites that try the same code in yet more ways and take long: fuzzing, conformance, scenarios.
+the suites that try the same code in yet more ways and take long: fuzzing, conformance, scenarios, simulation.
 The runs: oldest and newest CPython on this machine, the oldest once more with the lowest
 dependencies, and PyPy. Interpreters are looked for on PATH and, where there is pyenv, among
 its versions. What is missing is said and skipped; exit status 1 when a run failed or ran no test.
@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST = (3, 9)
-LEFT_OUT = ("fuzz", "conformance", "scenarios")
+LEFT_OUT = ("fuzz", "conformance", "scenarios", "sim")
 ASK = "import ensurepip, platform, sys, venv; print(platform.python_implementation(), *sys.version_info[:3])"
 
 
