@@ -101,7 +101,7 @@ _PREV_KV = b"\x1a"  # the tag of the field in an event
 
 
 def _events(messages: Iterable[Any], data: bytes) -> list[Event]:
-    # The usual case, 0.6 of the time: of a field that is nowhere in the octets no message needs to be asked.
+    # The usual case, 0.88 of the time: for a field that is nowhere in the octets no message is asked.
     if _PREV_KV not in data:
         messages = list(messages)
         if not any(map(_type_of, messages)):
