@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from binascii import Error as BinasciiError
-from http import HTTPStatus
 from math import ceil
 from struct import Struct
 from typing import NamedTuple
@@ -105,6 +104,8 @@ def from_http(status: int, media_type: bytes, body: bytes) -> Status:
         body: beginning of the body, as far as collected.
     """
     try:
+        from http import HTTPStatus  # 1 ms that no good answer should wait for
+
         reason = f" ({HTTPStatus(status).phrase})"
     except ValueError:
         reason = ""
