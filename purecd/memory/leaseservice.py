@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from purecd.memory.calls import Status
-from purecd.memory.log import Command
+from purecd.memory.log import Command, NotApplied
 from purecd.pb import messages as pb
 
 if TYPE_CHECKING:
@@ -113,6 +113,9 @@ class KeepAliveStream:
 
         try:
             self._member.check_lease(self._call, request.ID, now, to_write=True)
+        except NotApplied as early:
+            self._member.when_applied(early.index, lambda: self._again(request))
+            return
         except Status as refused:
             done(refused)
             return
@@ -121,6 +124,11 @@ class KeepAliveStream:
             _renew(leader, request.ID, now, done)
 
         self._member.log.ask_leader(self._member, ask, done, now)
+
+    def _again(self, request: pb.LeaseKeepAliveRequest) -> None:
+        """The member has applied what the caller's token needs."""
+        if not self._call.finished:
+            self._renew(request, self._member.now)
 
 
 def _renew(leader: Member, lease_id: int, now: float, done: Done) -> None:

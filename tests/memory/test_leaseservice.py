@@ -4,6 +4,7 @@ import pytest
 from purecd.memory import statuses
 from purecd.memory.calls import Status
 from purecd.memory.leases import FOREVER
+from purecd.memory.log import Command
 from purecd.pb import messages as pb
 from tests.memory.asking import KV, LEASE, Alone
 from tests.memory.logs import SlowLog
@@ -99,6 +100,43 @@ def test_the_end_waits_for_the_last_answer(alone):
     assert [each.ID for each in stream.take()] == [7], "one at a time"
     log.agree(alone.now)
     assert ([each.ID for each in stream.take()], stream.call.finished) == ([8], True)
+
+
+def begin_with_a_token_to_come(alone):
+    """A stream whose token is of a login that this member has not applied yet, and its log."""
+    alone.with_auth()
+    log = alone.member.log = SlowLog()
+    token = f"t.{alone.member.index + 1}"
+    log.propose(
+        alone.member, Command(pb.AuthenticateRequest(name="root"), token="t"), lambda outcome: None, alone.now
+    )
+    return alone.begin(LEASE + "LeaseKeepAlive", token=token), log
+
+
+def test_a_token_that_other_members_know_already_is_waited_for(alone):
+    grant(alone)
+    stream, log = begin_with_a_token_to_come(alone)
+    keep_alive(stream)
+    keep_alive(stream, 8)
+    assert (stream.take(), stream.call.finished) == ([], False)
+    log.agree(alone.now)
+    for _ in range(3):  # the login, then one question after the other
+        alone.pass_time(0.0)
+        log.agree(alone.now)
+    assert [(each.ID, each.TTL) for each in stream.take()] == [(7, 10), (8, 0)]
+    assert not stream.call.finished
+
+
+def test_no_lease_is_renewed_for_who_left_before_the_token_was_known(alone):
+    grant(alone)
+    stream, log = begin_with_a_token_to_come(alone)
+    keep_alive(stream)
+    stream.call.cancel(alone.now)
+    alone.pass_time(4.0)
+    log.agree(alone.now)
+    alone.pass_time(0.0)
+    log.agree(alone.now)
+    assert alone.member.state.leases.get(7).seconds_left(alone.now) == 6
 
 
 def test_an_expired_lease_is_answered_when_it_is_revoked(alone):
