@@ -192,13 +192,18 @@ class Socket:
     def close(self) -> None:
         """Close it; what was sent still arrives, unless something more comes in."""
         self.finish()
+        self._close()
+
+    def _close(self) -> None:
+        """It is the kernel's from now on, which takes what arrives, whether its process stood still or not."""
         self.closed = True
+        self.read(True)
 
     def abort(self) -> None:
         """Break the connection with RST: what is on its way is lost, in both directions."""
         if not self.closed:
-            self.closed = True
             self._incoming.close()
+            self._close()
             self.peer.break_off(self.peer._incoming._path)
 
     def cut(self) -> None:
@@ -216,7 +221,7 @@ class Socket:
 
     def _broken(self) -> None:
         if not self.closed:
-            self.closed = True
+            self._close()
             if self._owner is not None:
                 self._owner.reset()
 

@@ -207,4 +207,5 @@ def simulate(seed: int, echo: bool = False) -> Outcome:
     finally:
         gc.enable()
     world = run.world
-    return Outcome(seed, world.digest, world.now - 1000.0, world.counts, failure, world.notes[-40:])
+    counts = Counter(world.counts)  # what is taken apart afterwards does not count
+    return Outcome(seed, world.digest, world.now - 1000.0, counts, failure, world.notes[-40:])
