@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from purecd.memory import statuses
 from purecd.memory.calls import Status
 from purecd.memory.hashing import crc32c, hash_kv, snapshot
-from purecd.memory.log import Command
+from purecd.memory.log import Command, NotApplied
 from purecd.pb import messages as pb
 
 if TYPE_CHECKING:
@@ -172,9 +172,20 @@ class SnapshotStream:
         """The `SnapshotRequest`."""
         try:
             _require_admin(self._member, self._call, now)
+        except NotApplied as early:
+            self._member.when_applied(early.index, lambda: self._again(message))
+            return
         except Status as refused:
             self._call.finish(refused)
             return
+        self._send()
+
+    def _again(self, message: Any) -> None:
+        """The member has applied what the caller's token needs."""
+        if not self._call.finished:
+            self.receive(message, self._member.now)
+
+    def _send(self) -> None:
         content = snapshot(self._member.state.store)
         reply: Any = self._call.reply
         for start in range(0, len(content), SNAPSHOT_PIECE):

@@ -6,8 +6,10 @@ import pytest
 from purecd.memory import statuses
 from purecd.memory.calls import Status
 from purecd.memory.hashing import hash_kv
+from purecd.memory.log import Command
 from purecd.pb import messages as pb
 from tests.memory.asking import CLUSTER, HEALTH, KV, MAINTENANCE, Alone
+from tests.memory.logs import SlowLog
 
 GET, VALIDATE, ENABLE, CANCEL = 0, 0, 1, 2
 
@@ -63,6 +65,22 @@ def test_snapshot(alone):
     assert len(pieces) > 3
     assert not pieces[0].HasField("header")
     assert (stream.call.finished, stream.status) == (True, None)
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_snapshot_waits_for_a_token_that_other_members_know_already(alone, leaves):
+    alone.with_auth()
+    log = alone.member.log = SlowLog()
+    token = f"t.{alone.member.index + 1}"
+    login = Command(pb.AuthenticateRequest(name="root"), token="t")
+    log.propose(alone.member, login, lambda outcome: None, alone.now)
+    stream = alone.begin(MAINTENANCE + "Snapshot", pb.SnapshotRequest(), token=token)
+    assert (stream.take(), stream.call.finished) == ([], False)
+    if leaves:
+        stream.call.cancel(alone.now)
+    log.agree(alone.now)
+    alone.pass_time(0.0)
+    assert (bool(stream.take()), stream.call.finished) == (not leaves, True)
 
 
 def test_moving_the_leader(alone):

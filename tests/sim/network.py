@@ -195,7 +195,7 @@ class Socket:
         self._close()
 
     def _close(self) -> None:
-        """It is the kernel's from now on, which takes what arrives, whether its process stood still or not."""
+        """From now on the kernel has it and takes what arrives, whether its process stood still or not."""
         self.closed = True
         self.read(True)
 
