@@ -235,7 +235,8 @@ class SimDriver:
         closing, channel.closing = channel.closing, []
         for link in closing:
             if link.transport is not None and not link.transport.socket.closed:
-                link.transport.flush()
+                if not link.transport.rest:  # else it ends within a frame: what has not left must not leave
+                    link.transport.flush()
                 if link.conn.error is None and not channel.closed and not channel.carriers._machines:
                     link.transport.check_farewell(self._world.now)
                 link.transport.socket.close()
