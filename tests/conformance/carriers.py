@@ -28,6 +28,7 @@ PATIENCE = 15.0
 PAUSE = 0.03
 BUSY = 0.02
 """Seconds of CPU that nothing to do may cost within `PAUSE`."""
+BARRIER = b"all read"
 
 
 def epilogue(row: Row) -> list[bytes]:
@@ -243,11 +244,23 @@ class Scripted(Peer):
             while not [each for each in connection.frames if each.kind == octets.RST_STREAM]:
                 if not connection.read():
                     return
+        if not self._caught_up(connection):
+            return
         started = time.process_time()
         time.sleep(PAUSE)
         self.busy = time.process_time() - started
         for data in [*epilogue(row), row.other(IDS)]:
             connection.client.sendall(data)
+
+    def _caught_up(self, connection: Connection) -> bool:
+        """Wait until the client has taken in all that was sent, by a PING behind it; False if it hung up."""
+        connection.client.sendall(octets.frame(octets.PING, 0, 0, BARRIER))
+        answer = octets.Frame(octets.PING, octets.ACK, 0, BARRIER)
+        while answer not in connection.frames:
+            if not connection.read():
+                return False
+        connection.frames.remove(answer)
+        return True
 
     def _do_steps(self, connection: Connection) -> None:
         taken = 0

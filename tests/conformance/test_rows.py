@@ -53,8 +53,7 @@ def test_row(row, carrier):
         before = resident()
         busy = run(row, carrier)
         growth = resident() - before
-        # The server of H24 is still busy with 62,000 frames itself, in this process.
-        if (busy < BUSY or row.id == "H24") and growth < GROWTH:
+        if busy < BUSY and growth < GROWTH:
             return
         gc.collect()
     raise AssertionError(f"{busy * 1000:.0f} ms of CPU for nothing, {growth / MIB:.1f} MiB more in use")
