@@ -425,10 +425,10 @@ class Comparable:
             checked = as_int(f"the operand of {self._target}()", checked, -INT64_MAX - 1)
         return tuple.__new__(Compare, (self._target, sign, self._key, self._range_end, checked))
 
-    def __eq__(self, operand: object) -> Compare:  # type: ignore[override]
+    def __eq__(self, operand: object) -> Compare:  # type: ignore[override]  # not a bool
         return self._compare("==", operand)
 
-    def __ne__(self, operand: object) -> Compare:  # type: ignore[override]
+    def __ne__(self, operand: object) -> Compare:  # type: ignore[override]  # not a bool
         return self._compare("!=", operand)
 
     def __lt__(self, operand: object) -> Compare:
@@ -437,7 +437,7 @@ class Comparable:
     def __gt__(self, operand: object) -> Compare:
         return self._compare(">", operand)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # == does not compare
 
     def __bool__(self) -> bool:
         raise TypeError(f"{self._target}() must be compared with ==, !=, < or >")

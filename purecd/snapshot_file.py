@@ -21,7 +21,7 @@ from types import TracebackType
 try:
     import fcntl
 except ImportError:  # no locks, so nothing is taken for abandoned
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a module elsewhere
 
 _SUFFIX = ".part"
 _FLAGS = (

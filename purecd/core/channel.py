@@ -322,12 +322,12 @@ class Channel(Logins):
         for stream in active:
             owner: Any = stream.owner  # type: ignore[attr-defined]  # every stream here is a GrpcStream
             if type(owner) is Call:
-                if stream.status is not None and not owner.done:  # type: ignore[attr-defined]
+                if stream.status is not None and not owner.done:  # type: ignore[attr-defined]  # as above
                     self._finish(owner, stream, link, now)
             elif type(owner) is ServerStream:
                 self._stream_active(owner, stream, link, now)
             elif type(owner) is Greeting:
-                if stream.status is not None and owner is link.login:  # type: ignore[attr-defined]
+                if stream.status is not None and owner is link.login:  # type: ignore[attr-defined]  # as above
                     self._greeted(owner, stream, link, now)
             elif type(owner) is HealthWatch:
                 self._health_told(owner, link, now)

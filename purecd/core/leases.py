@@ -48,7 +48,8 @@ def grant(ttl: int, *, lease_id: int = 0, timeout: Timeout = DEFAULT_TIMEOUT) ->
         NoSpace: the database is over its quota.
 
     Sends: Lease/LeaseGrant, repeatable; Lease/LeaseTimeToLive when the outcome or the time is in doubt;
-        Lease/LeaseRevoke, of a random id only, when the caller gives up meanwhile.
+        Lease/LeaseRevoke, of a random id only, when the caller gives up meanwhile. A server may take that
+        before the grant; then the lease ends with its TTL.
     """
     seconds = as_int("ttl", ttl, 1)
     number = as_lease_id(lease_id) or (yield from random_id())

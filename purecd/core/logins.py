@@ -55,27 +55,27 @@ class Logins(Links):
 
     def _send(self, call: Call, link: Link, now: float) -> None:
         """Open a stream for a call; the link takes one more."""
-        raise NotImplementedError
+        raise NotImplementedError  # `Channel` says how
 
     def _ended_here(self, link: Link, now: float) -> None:
         """A stream ended from this side."""
-        raise NotImplementedError
+        raise NotImplementedError  # `Channel` says how
 
     def judge(self, link: Link, error: EtcdError, now: float) -> None:
         """Draw conclusions about an endpoint from what it answered."""
-        raise NotImplementedError
+        raise NotImplementedError  # `Channel` says how
 
     def _serving(self, link: Link, now: float) -> None:
         """A link has become the current one."""
-        raise NotImplementedError
+        raise NotImplementedError  # `Channel` says how
 
     def _barred(self, error: EtcdError, now: float) -> None:
         """Nobody can log in with these credentials."""
-        raise NotImplementedError
+        raise NotImplementedError  # `Channel` says how
 
     def _refreshed(self, link: Link, ok: bool, error: EtcdError | None, now: float) -> None:
         """A refresh ended."""
-        raise NotImplementedError
+        raise NotImplementedError  # `Channel` says how
 
     def _prepare(self, link: Link) -> None:
         self.tokens.prepare(link)

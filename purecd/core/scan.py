@@ -39,7 +39,7 @@ def _decode_chunk(data: bytes) -> GetReply:
         message = message_class("etcdserverpb.RangeStreamResponse").FromString(data)
     except Exception as error:  # DecodeError or, in pure Python, whatever bad bytes lead to
         raise ValueError("undecodable etcdserverpb.RangeStreamResponse") from error
-    return codecs.decode_range(message.range_response.SerializeToString())  # type: ignore[attr-defined]
+    return codecs.decode_range(message.range_response.SerializeToString())  # type: ignore[attr-defined]  # no stub
 
 
 _RANGE_STREAM = Method(

@@ -79,11 +79,11 @@ class Stream:
 
     def receive_headers(self, block: FieldBlock, end_stream: bool) -> bool:
         """A header block came: 1xx, the response's, or trailers; whether it is news."""
-        raise NotImplementedError
+        raise NotImplementedError  # `GrpcStream` says how
 
     def receive_data(self, data: bytes, end_stream: bool) -> bool:
         """Octets of the body came; whether they are news."""
-        raise NotImplementedError
+        raise NotImplementedError  # `GrpcStream` says how
 
     def receive_reply(self, head: FieldBlock, message: bytes, tail: FieldBlock) -> bool:
         """The whole reply came: headers, the one message in it, trailers. It is news.
@@ -95,11 +95,11 @@ class Stream:
 
     def receive_reset(self, code: int) -> None:
         """The server ended the stream with RST_STREAM."""
-        raise NotImplementedError
+        raise NotImplementedError  # `GrpcStream` says how
 
     def receive_lost(self, reason: str) -> None:
         """The connection ended first."""
-        raise NotImplementedError
+        raise NotImplementedError  # `GrpcStream` says how
 
     def receive_unprocessed(self, reason: str, refused_connection: bool) -> None:
         """GOAWAY says that the server has not and will not process the stream.
@@ -108,8 +108,8 @@ class Stream:
             refused_connection: it is the connection's first stream and the GOAWAY carries
                 an error, so a new connection would likely meet the same.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # `GrpcStream` says how
 
     def receive_violation(self, code: int, text: str) -> None:
         """The server broke a rule on this stream, which was therefore reset with `code`."""
-        raise NotImplementedError
+        raise NotImplementedError  # `GrpcStream` says how

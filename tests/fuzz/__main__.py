@@ -66,7 +66,7 @@ def in_a_process(name: str, seconds: int) -> bool:
 
 def fuzz(name: str, seconds: int) -> None:
     """Fuzz one target in this process; never returns."""
-    import atheris  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    import atheris  # type: ignore[import-untyped,import-not-found,unused-ignore]  # may be missing
 
     with atheris.instrument_imports(include=PACKAGES):
         from tests.fuzz.targets import TARGETS

@@ -76,9 +76,9 @@ def test_cancelled_grants_are_taken_back(start_server):
                     cancelled += 1
             assert cancelled
             deadline = time.monotonic() + 5
-            while (left := (await client.leases.list()).ids) and time.monotonic() < deadline:  # noqa: ASYNC110
+            while (left := (await client.leases.list()).ids) and time.monotonic() < deadline:  # noqa: ASYNC110 - etcd does not tell
                 await asyncio.sleep(0.05)
-            assert len(left) <= cancelled // 3
+            assert len(left) <= min(2, cancelled // 3)
 
     asyncio.run(main())
 

@@ -203,7 +203,7 @@ class Near:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Near) and abs(self.number - other.number) <= 1
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # equality is loose
 
     def __repr__(self) -> str:
         return f"about {self.number}"

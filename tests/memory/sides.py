@@ -37,11 +37,11 @@ class Side:
 
     def call(self, path: str, request: Any, token: str = "") -> Answer:
         """Make a call that ends by itself."""
-        raise NotImplementedError
+        raise NotImplementedError  # each side says how
 
     def open(self, path: str, token: str = "") -> Any:
         """Begin a call: something with `send`, `next` and `replies`."""
-        raise NotImplementedError
+        raise NotImplementedError  # each side says how
 
     def plain(self, message: Any) -> Plain:
         """A message as plain values, with names in the place of ids that this side made up."""

@@ -331,7 +331,7 @@ class Cluster:
         reads, self._reads = self._reads, []
         for reader, end in reads:
             if self.world.rng.chance(0.5):
-                reader.within(lambda end=end: end(Status(*statuses.LEADER_CHANGED)))  # type: ignore[misc]
+                reader.within(lambda end=end: end(Status(*statuses.LEADER_CHANGED)))  # type: ignore[misc]  # bound now
         self._settle_proposals()
 
     def _settle_proposals(self) -> None:

@@ -86,7 +86,7 @@ class Session:
             room = min(room, h2.max_outbound_frame_size - len(data) - 1, most)
             send_data(stream_id, data, pad_length=rng.below(room + 1) if room >= 0 else None)
 
-        h2.send_data = padded  # type: ignore[method-assign,assignment]
+        h2.send_data = padded  # type: ignore[method-assign,assignment]  # h2 pads nothing by itself
 
     # What the connection needs.
 

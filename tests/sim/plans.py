@@ -197,7 +197,7 @@ class Plan:
                     self.network.path(node.name, client.name),
                 ):
                     if self.world.rng.chance(0.5):
-                        self.world.after(self.world.rng.random(), lambda path=path: self._swizzled(path))  # type: ignore[misc]
+                        self.world.after(self.world.rng.random(), lambda path=path: self._swizzled(path))  # type: ignore[misc]  # bound now
 
     def _swizzled(self, path: Path) -> None:
         if not self.healed:

@@ -48,7 +48,7 @@ class Peer:
 
     def talk(self, client: socket.socket) -> None:
         """What this peer does with one connection, in a thread of its own."""
-        raise NotImplementedError
+        raise NotImplementedError  # each peer says how
 
     def __enter__(self: _Self) -> _Self:
         self._listener = socket.create_server(("127.0.0.1", 0))
