@@ -16,9 +16,10 @@ Source: etcd client/v3/internal/endpoint and doc of gRPC connection backoff.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 FIRST_WAIT = 0.1
 WAIT_FACTOR = 1.6
@@ -26,6 +27,10 @@ MAX_WAIT = 1.0
 FAILURES_AFTER_ANSWER = 3
 WAIT_JITTER = 0.2
 DEMOTED_FOR = 3.0  # seconds; members are often taken out of service one after the other
+
+_AT = re.compile("[@\uff20\ufe6b]")  # and its compatibility forms, which become one
+_PATH_BEGINS = re.compile("[/?#]")
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class Random(Protocol):
@@ -73,7 +78,7 @@ def parse_endpoint(text: str) -> Address:
     for prefix, tls in (("unixs:", True), ("unix:", None)):
         if text.startswith(prefix):
             return _unix(text, text[len(prefix) :], tls)
-    # urlsplit would drop some of these, and so lead to another host than the one written.
+    # A resolver may drop some of these, and so lead to another host than the one written.
     if any(char <= " " or char == "\x7f" for char in text):
         raise ValueError(f"endpoint {_shown(text)!r}: spaces and control characters belong in no endpoint")
     if "://" not in text:
@@ -82,16 +87,15 @@ def parse_endpoint(text: str) -> Address:
     scheme = scheme.lower()
     if scheme not in ("http", "https"):
         raise ValueError(f"endpoint {_shown(text)}: the scheme is none of http, https, unix, unixs")
-    if "@" in rest.partition("/")[0]:
+    if _AT.search(rest.partition("/")[0]):
         raise ValueError(f"endpoint {_shown(text)}: credentials belong in user= and password=")
-    netloc = urlsplit(f"//{rest}").netloc
-    return _tcp(text, netloc, scheme == "https")
+    return _tcp(text, _PATH_BEGINS.split(rest, maxsplit=1)[0], scheme == "https")
 
 
 def _shown(text: str) -> str:
     """The endpoint without what may be credentials: all before the last @."""
-    before, _, rest = text.rpartition("@")
-    scheme = before.partition("://")[0].lower()
+    *before, rest = _AT.split(text)
+    scheme = before[0].partition("://")[0].lower() if before else ""
     return f"{scheme}://{rest}" if scheme in ("http", "https") else rest
 
 
@@ -109,7 +113,7 @@ def _file_name(path: str) -> str:
 
 
 def _tcp(text: str, netloc: str, tls: bool | None) -> Address:
-    if not netloc or "@" in netloc or any(char.isspace() or char in "/?#" for char in netloc):
+    if not netloc or _AT.search(netloc) or any(char.isspace() or char in "/?#" for char in netloc):
         raise ValueError(f"endpoint {_shown(text)!r} is not host:port")
     host, port_text = _split_port(netloc)
     if not host or any(char in "[]" for char in host):
@@ -122,10 +126,24 @@ def _tcp(text: str, netloc: str, tls: bool | None) -> Address:
             raise ValueError(f"endpoint {_shown(text)!r}: {port_text!r} is not a port from 1 to 65535")
         port = int(port_text)
     try:
-        authority = netloc if netloc.isascii() else netloc.encode("idna").decode("ascii")
+        authority = netloc if netloc.isascii() else _ascii_name(host) + netloc[len(host) :]
     except UnicodeError as error:
         raise ValueError(f"endpoint {_shown(text)!r}: {host!r} is no host name: {error}") from error
     return Address(text, host, port, "", tls, authority)
+
+
+def _ascii_name(host: str) -> str:
+    """A host name in the form that goes over the wire.
+
+    Raises:
+        UnicodeError: it has none. Compatibility forms of delimiters and spaces would become such.
+
+    Source: RFC 3490 §4.1, with UseSTD3ASCIIRules, which Python's codec leaves out.
+    """
+    name = host.encode("idna").decode("ascii")
+    if not _NAME.fullmatch(name):
+        raise UnicodeError(f"it would become {name!r}")
+    return name
 
 
 def _split_port(netloc: str) -> tuple[str, str | None]:

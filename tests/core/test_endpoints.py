@@ -47,6 +47,8 @@ GRAMMAR = [
     ("::1", "::1", None, "::1", "::1", None),
     # RFC 3490: what goes over the wire is the ASCII form.
     ("bücher.example:1", "bücher.example", 1, "xn--bcher-kva.example:1", "bücher.example", None),
+    ("bücher:2379", "bücher", 2379, "xn--bcher-kva:2379", "bücher", None),
+    ("https://etcd.bücher:2379/", "etcd.bücher", 2379, "etcd.xn--bcher-kva:2379", "etcd.bücher", True),
 ]
 
 # Endpoint, path, authority, name to verify, TLS.
@@ -121,6 +123,14 @@ def test_unix_endpoints(text, path, authority, verify_name, tls):
         "ho\0st:2379",
         "https://host\x7f:2379",
         "http://host:2379\n",
+        "http://ho[st:2379",
+        # Compatibility forms, which become a space and delimiters in the ASCII form (RFC 3490 §4.1).
+        "\u00b4:2379",
+        "http://\u00b4",
+        "ho\uff0fst:2379",
+        "http://ho\uff0fst:2379",
+        "ho\uff1a1:2379",
+        "[::\u00fc]:2379",
     ],
 )
 def test_what_is_no_endpoint_is_named(text):
@@ -141,6 +151,8 @@ def test_what_is_no_endpoint_is_named(text):
         "user:hidden@x://host:1",
         "user:hidden://more@host:1",
         "etcd://user:hidden@x@host:2379",
+        "http://user:hidden\uff20host:2379",
+        "user\uff1ahidden\ufe6bhost:2379",
     ],
 )
 def test_credentials_in_an_endpoint_are_refused_and_not_repeated(text):

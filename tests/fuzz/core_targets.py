@@ -118,6 +118,11 @@ def endpoints(data: bytes) -> None:
             assert address.host
             assert address.port is None or 0 < address.port < 65_536
             assert address.host in endpoint
+            assert not set(address.authority) & set("@/?#")
+            if address.port is not None:
+                name, _, port = address.authority.rpartition(":")
+                assert int(port) == address.port
+                assert name.count(":") in (0, address.host.count(":")), "the port is no part of the name"
         assert address.authority.isascii()
         assert not set(address.authority) & set("\r\n\0 ")
 
