@@ -60,7 +60,7 @@ def read_int64(data: bytes, pos: int) -> tuple[int, int]:
 
 def skip(data: bytes, start: int, depth: int = 0) -> int:
     """Skip the unknown field whose tag is at `start`: the position after it."""
-    tag, pos = read_varint(data, start)
+    tag, pos = _read_tag(data, start)
     if not 8 <= tag <= _UINT32:
         raise ValueError(f"field number {tag >> 3} is not allowed")
     if tag < 128 <= data[start]:
@@ -80,11 +80,18 @@ def skip(data: bytes, start: int, depth: int = 0) -> int:
     return _skip_group(data, pos, tag + 1, depth + 1)
 
 
+def _read_tag(data: bytes, start: int) -> tuple[int, int]:
+    tag, pos = read_varint(data, start)
+    if pos - start > 5:  # 32 bits; what is longer is no tag, however small
+        raise ValueError("a tag is longer than 5 bytes")
+    return tag, pos
+
+
 def _skip_group(data: bytes, pos: int, end_tag: int, depth: int) -> int:
     if depth > MAX_GROUP_DEPTH:
         raise ValueError(f"groups are nested over {MAX_GROUP_DEPTH} levels deep")
     while True:
-        tag, after = read_varint(data, pos)
+        tag, after = _read_tag(data, pos)
         if tag == end_tag:
             return after
         pos = skip(data, pos, depth)

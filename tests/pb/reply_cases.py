@@ -171,6 +171,8 @@ MALFORMED = [
     ("range", "a206 05 00"),
     ("range", "a2 06 ffffffffffffffffff01"),
     ("range", "ffffffffff01 00"),  # a tag over 32 bits
+    ("range", "808080b58000 01"),  # a tag of six bytes, although its number fits
+    ("range", "a306 a486808080 00"),  # the end of a group, in six bytes
     ("put", "0a02 0880"),
     ("put", "1202 0a05"),
     ("put", "0a03 0a056b"),
