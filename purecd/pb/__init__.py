@@ -9,7 +9,6 @@ descriptor set does neither. It is built at the first use.
 from __future__ import annotations
 
 import os
-import pkgutil
 from collections.abc import Iterator
 from functools import cache
 from threading import RLock
@@ -54,6 +53,8 @@ def _pool_and_maker() -> tuple[DescriptorPool, ClassMaker]:
 
 @cache
 def _build() -> tuple[DescriptorPool, ClassMaker]:
+    import pkgutil
+
     from google.protobuf import descriptor_pool, message_factory
 
     pool = descriptor_pool.DescriptorPool()

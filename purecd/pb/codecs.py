@@ -2,13 +2,11 @@
 """Requests into bytes and replies from bytes, for the calls where speed counts.
 
 Decoders go through protobuf where it is its C implementation (upb), and are by hand elsewhere: on PyPy,
-free-threaded Python, musl and others. Descriptors are loaded when a reply is large or a few have come; those
+free-threaded Python, musl and others. Protobuf is loaded when a reply is large or a few have come; those
 before are decoded by hand.
 """
 
 from __future__ import annotations
-
-from google.protobuf.internal import api_implementation
 
 from purecd.pb import decoding, parsing
 from purecd.pb.encoding import (
@@ -23,26 +21,13 @@ from purecd.pb.encoding import (
     encode_watch_progress,
 )
 
-if api_implementation.Type() == "upb":
-    decode_range = parsing.decoder("RangeResponse", parsing.get_reply, decoding.decode_range)
-    decode_put = parsing.decoder("PutResponse", parsing.put_reply, decoding.decode_put)
-    decode_delete = parsing.decoder("DeleteRangeResponse", parsing.delete_reply, decoding.decode_delete)
-    decode_txn = parsing.decoder("TxnResponse", parsing.txn_reply, decoding.decode_txn)
-    decode_compact = parsing.decoder("CompactionResponse", parsing.compact_reply, decoding.decode_compact)
-    decode_watch = parsing.decoder(
-        "WatchResponse", parsing.watch_response, decoding.decode_watch, with_data=True
-    )
-    decode_keepalive = parsing.decoder("LeaseKeepAliveResponse", parsing.keepalive, decoding.decode_keepalive)
-else:
-    from purecd.pb.decoding import (
-        decode_compact,
-        decode_delete,
-        decode_keepalive,
-        decode_put,
-        decode_range,
-        decode_txn,
-        decode_watch,
-    )
+decode_range = parsing.decoder("RangeResponse", parsing.get_reply, decoding.decode_range)
+decode_put = parsing.decoder("PutResponse", parsing.put_reply, decoding.decode_put)
+decode_delete = parsing.decoder("DeleteRangeResponse", parsing.delete_reply, decoding.decode_delete)
+decode_txn = parsing.decoder("TxnResponse", parsing.txn_reply, decoding.decode_txn)
+decode_compact = parsing.decoder("CompactionResponse", parsing.compact_reply, decoding.decode_compact)
+decode_watch = parsing.decoder("WatchResponse", parsing.watch_response, decoding.decode_watch, with_data=True)
+decode_keepalive = parsing.decoder("LeaseKeepAliveResponse", parsing.keepalive, decoding.decode_keepalive)
 
 __all__ = [
     "decode_compact",

@@ -8,11 +8,9 @@ Both give the same values; see `purecd.pb.decoding` for the rules.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
+from functools import cache, partial
 from operator import attrgetter
 from typing import Any, Callable, TypeVar
-
-from google.protobuf.message import DecodeError
 
 from purecd.pb import message_class
 from purecd.requests import MAX_TXN_DEPTH
@@ -32,7 +30,7 @@ from purecd.types import (
 
 _T = TypeVar("_T")
 
-BY_HAND_FIRST = 8  # small replies decoded by hand before descriptors are loaded
+BY_HAND_FIRST = 8  # small replies decoded by hand before protobuf is loaded
 SMALL = 1024  # bytes
 
 _KINDS: dict[int, int] = {kind.value: kind for kind in EventType}
@@ -144,6 +142,20 @@ def keepalive(message: Any) -> tuple[Header, int, int]:
     return _header(message), message.ID, message.TTL
 
 
+@cache
+def _is_upb() -> bool:
+    from google.protobuf.internal import api_implementation
+
+    implementation: str = api_implementation.Type()
+    return implementation == "upb"
+
+
+def _decode_error() -> type[Exception]:
+    from google.protobuf.message import DecodeError
+
+    return DecodeError
+
+
 def decoder(
     name: str,
     convert: Callable[..., _T],
@@ -151,17 +163,18 @@ def decoder(
     *,
     with_data: bool = False,
 ) -> Callable[[bytes], _T]:
-    """Make a decoder; it loads protobuf's descriptors when it first parses.
+    """Make a decoder; it loads protobuf and its descriptors when it first parses.
 
     Args:
         name: of the message, in ``etcdserverpb``.
         convert: makes the value from the parsed message.
-        by_hand: decodes the first few small replies instead. Loading descriptors costs as much as hundreds
-            of calls: with it a process waited 1.2 times as long for its first reply (benchmarks/startup.py).
+        by_hand: decodes all replies where protobuf is not upb, and elsewhere a few small ones first. Loading
+            protobuf and descriptors costs as much as hundreds of calls: with descriptors alone a process
+            waited 1.2 times as long for its first reply (benchmarks/startup.py).
         with_data: `convert` gets the octets too.
     """
     parse: Callable[[bytes], Any] | None = None
-    left = BY_HAND_FIRST if by_hand else 0
+    left = BY_HAND_FIRST
 
     def decode(data: bytes) -> _T:
         nonlocal parse, left
@@ -169,10 +182,12 @@ def decoder(
             if by_hand is not None and left and len(data) <= SMALL:
                 left -= 1
                 return by_hand(data)
+            if by_hand is not None and not _is_upb():
+                return by_hand(data)
             parse = message_class("etcdserverpb." + name).FromString
         try:
             return convert(parse(data), data) if with_data else convert(parse(data))
-        except DecodeError as error:
+        except _decode_error() as error:
             raise ValueError(str(error)) from None
 
     return decode
