@@ -126,24 +126,25 @@ def _tcp(text: str, netloc: str, tls: bool | None) -> Address:
             raise ValueError(f"endpoint {_shown(text)!r}: {port_text!r} is not a port from 1 to 65535")
         port = int(port_text)
     try:
-        authority = netloc if netloc.isascii() else _ascii_name(host) + netloc[len(host) :]
+        authority = netloc if netloc.isascii() else _ascii_name(netloc, host)
     except UnicodeError as error:
         raise ValueError(f"endpoint {_shown(text)!r}: {host!r} is no host name: {error}") from error
     return Address(text, host, port, "", tls, authority)
 
 
-def _ascii_name(host: str) -> str:
-    """A host name in the form that goes over the wire.
+def _ascii_name(netloc: str, host: str) -> str:
+    """Host and port in the form that goes over the wire.
 
     Raises:
-        UnicodeError: it has none. Compatibility forms of delimiters and spaces would become such.
+        UnicodeError: there is none: compatibility forms of delimiters and spaces would become such, and
+            an address in brackets has digits only.
 
     Source: RFC 3490 §4.1, with UseSTD3ASCIIRules, which Python's codec leaves out.
     """
     name = host.encode("idna").decode("ascii")
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or not netloc.startswith(host):
         raise UnicodeError(f"it would become {name!r}")
-    return name
+    return name + netloc[len(host) :]
 
 
 def _split_port(netloc: str) -> tuple[str, str | None]:

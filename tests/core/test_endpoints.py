@@ -131,6 +131,7 @@ def test_unix_endpoints(text, path, authority, verify_name, tls):
         "http://ho\uff0fst:2379",
         "ho\uff1a1:2379",
         "[::\u00fc]:2379",
+        "[b\u00fccher]:2379",
     ],
 )
 def test_what_is_no_endpoint_is_named(text):
