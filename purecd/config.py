@@ -28,7 +28,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from purecd.core.endpoints import parse_endpoint
-from purecd.options import MAX_RECEIVE_SIZE, Tls, as_endpoints
+from purecd.options import LARGEST_MESSAGE, Tls, as_endpoints
 
 logger = logging.getLogger("purecd")
 
@@ -66,8 +66,8 @@ def size(text: str) -> int:
     Raises:
         ValueError: it is none, or over what a message can have.
     """
-    if not (text.isascii() and text.isdigit() and int(text) <= MAX_RECEIVE_SIZE):
-        raise ValueError(f"{text!r} is no number of bytes from 0 to {MAX_RECEIVE_SIZE}")
+    if not (text.isascii() and text.isdigit() and int(text) <= LARGEST_MESSAGE):
+        raise ValueError(f"{text!r} is no number of bytes from 0 to {LARGEST_MESSAGE}")
     return int(text)
 
 

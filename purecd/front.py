@@ -42,7 +42,8 @@ class Front:
         token: a token of the caller's own (a JWT), instead of user and password.
         tls: certificates and checks; without it ``https://`` trusts the system's authorities.
         require_tls_for_auth: refuse to send credentials over plain TCP to another machine.
-        max_send_size, max_receive_size: limits of one message, bytes.
+        max_send_size, max_receive_size: limits of one message, bytes, up to 2^31-1. A larger reply ends
+            the call with `MessageTooLarge`; ranges of any size come in pages (`scan`), snapshots in pieces.
         health_check: have members tell by ``grpc.health.v1`` whether they serve, and turn from one that does
             not; etcd says so of itself while it defragments, if started with
             ``--feature-gates=StopGRPCServiceOnDefrag=true``. Costs one stream on each connection.

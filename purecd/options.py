@@ -46,7 +46,9 @@ def deadline_after(timeout: Timeout, now: float) -> float | None:
 
 
 MAX_SEND_SIZE = 2 * 1024 * 1024
-MAX_RECEIVE_SIZE = 2**31 - 1
+MAX_RECEIVE_SIZE = 256 * 1024 * 1024
+"""Bytes. clientv3 takes 2^31-1; a bad server shall not have a client hold so much, and more once decoded."""
+LARGEST_MESSAGE = 2**31 - 1
 MIN_KEEPALIVE_TIME = 10.0
 """Seconds. etcd answers more than two PINGs less than 5 s apart with GOAWAY; grpc-go's floor is the same."""
 MAX_ENDPOINTS = 64
@@ -217,7 +219,7 @@ class Options(_Options):
                 _seconds(name, getattr(self, name))
         for name in ("max_send_size", "max_receive_size", "watch_buffer_events", "watch_buffer_bytes"):
             _count(name, getattr(self, name))
-        if self.max_receive_size > MAX_RECEIVE_SIZE or self.max_send_size > MAX_RECEIVE_SIZE:
+        if self.max_receive_size > LARGEST_MESSAGE or self.max_send_size > LARGEST_MESSAGE:
             raise ValueError("message sizes are at most 2147483647 bytes")
         if self.max_send_size > self.max_receive_size:
             raise ValueError(

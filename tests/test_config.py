@@ -42,6 +42,7 @@ def test_nothing_is_set():
         ("KEEPALIVE_TIMEOUT", "500ms", "keepalive_timeout", 0.5),
         ("MAX_REQUEST_BYTES", "1000", "max_send_size", 1000),
         ("MAX_RECV_BYTES", "5000000", "max_receive_size", 5_000_000),
+        ("MAX_RECV_BYTES", "2147483647", "max_receive_size", 2**31 - 1),
         ("AUTH_JWT_TOKEN", "a.b.c", "token", "a.b.c"),
         ("CACERT", "ca.pem", "tls", Tls("ca.pem")),
         ("INSECURE_TRANSPORT", "false", "tls", Tls()),

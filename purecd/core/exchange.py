@@ -22,7 +22,8 @@ def encode(call: Call, max_send_size: int, deadline: float | None) -> None:
     data = method.encode(call.request)
     if len(data) > max_send_size:
         raise errors.MessageTooLarge(
-            f"trying to send message larger than max ({len(data)} vs. {max_send_size})", method=method.path
+            f"trying to send message larger than max ({len(data)} vs. {max_send_size}); see max_send_size",
+            method=method.path,
         )
     call.data = data
     call.deadline = deadline

@@ -38,7 +38,7 @@ __all__ = ["CheckPermission", "CheckRevision", "MuxStream", "WatchMux", "WatchRe
 WATCH_PATH = "/etcdserverpb.Watch/Watch"
 BROADCAST = -1
 REVISION_RETRY = 1.0  # seconds
-MAX_JOINED = 2**31 - 1  # bytes, as large as a message can be
+MAX_JOINED = 2**31 - 1  # bytes, by the count of `weigh`: the deletion of five million keys is one response
 
 
 class WatchMux(WatchPlaces):

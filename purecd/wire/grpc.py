@@ -293,7 +293,7 @@ class GrpcStream(Stream):
             self._refuse_flag(flag)
             return -1
         if length > self.max_receive:
-            text = f"received message larger than max ({length} vs. {self.max_receive})"
+            text = f"received message larger than max ({length} vs. {self.max_receive}); see max_receive_size"
             self._fail(StatusCode.RESOURCE_EXHAUSTED, text, frames.CANCEL)
             return -1
         if self.manual_window:

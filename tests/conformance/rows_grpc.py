@@ -307,6 +307,13 @@ MESSAGES = [
     ),
     Row(
         "G38",
+        "length over 256 MiB, the limit that clients have by default",
+        lambda i: response(i, data(i.call, b"\0" + u32((256 << 20) + 1))),
+        STREAM(CANCEL),
+        TOO_LARGE,
+    ),
+    Row(
+        "G38",
         "length at the limit",
         lambda i: response(i, data(i.call, message(filled(300))), trailers(i.call)),
         answered=True,

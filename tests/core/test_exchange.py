@@ -29,7 +29,7 @@ def test_a_message_may_be_as_large_as_the_limit():
     with pytest.raises(errors.MessageTooLarge) as caught:
         exchange.encode(Call(methods.PUT, call.request), size - 1, None)
     error = caught.value
-    assert f"({size} vs. {size - 1})" in str(error)
+    assert f"({size} vs. {size - 1}); see max_send_size" in str(error)
     assert (error.method, error.maybe_applied) == ("/etcdserverpb.KV/Put", False)
 
 

@@ -228,7 +228,8 @@ def test_receive_limit(size, limit, code):
 def test_limit_applies_at_the_prefix(cut):
     # G38, D13: 4 GiB - 1 announced, then nothing.
     stream, frames = respond(headers(1), data(1, b"\0\xff\xff\xff\xff"), cut=cut)
-    assert stream.status == (8, "received message larger than max (4294967295 vs. 1048576)", "protocol")
+    text = "received message larger than max (4294967295 vs. 1048576); see max_receive_size"
+    assert stream.status == (8, text, "protocol")
     assert reset_code(frames) == CANCEL
 
 
