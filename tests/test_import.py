@@ -60,3 +60,39 @@ def test_a_get_loads_no_groups_of_commands_and_no_codec_of_names():
     if sys.implementation.name == "cpython":  # PyPy may load it for the socket of the server
         assert "encodings.idna" not in loaded
     assert "purecd.sync.groups" in loaded_by("import purecd; purecd.Client('127.0.0.1:1').leases")
+
+
+SELDOM = {
+    "google.protobuf",
+    "purecd.admin_types",
+    "purecd.core.keepalive",
+    "purecd.core.namespace",
+    "purecd.core.ordering",
+    "purecd.core.scan",
+    "purecd.core.watching",
+    "purecd.sync.handles",
+    "purecd.sync.leases",
+}
+
+
+def test_the_blocking_client_loads_what_every_program_needs():
+    assert not loaded_by("import purecd; purecd.Client('127.0.0.1:1')") & SELDOM
+
+
+@pytest.mark.parametrize(
+    ("use", "loaded"),
+    [
+        ("client.watch('k', timeout=0.0)", {"purecd.sync.handles", "purecd.core.watching"}),
+        ("client.lease(5, timeout=0.0)", {"purecd.sync.leases", "purecd.core.keepalive"}),
+        ("client.namespace('a/')", {"purecd.core.namespace"}),
+        ("client.ordered()", {"purecd.core.ordering"}),
+        ("next(client.scan(timeout=0.0))", {"purecd.core.scan"}),
+    ],
+)
+def test_a_command_loads_what_it_needs(use, loaded):
+    program = (
+        "import contextlib, purecd\n"
+        "with purecd.Client('127.0.0.1:1') as client, contextlib.suppress(ValueError, purecd.EtcdError):\n"
+        f"    {use}\n"
+    )
+    assert loaded <= loaded_by(program)

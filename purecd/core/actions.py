@@ -37,3 +37,17 @@ class Refresh(NamedTuple):
 
     link: Any
     generation: int
+
+
+class CheckPermission(NamedTuple):
+    """Read `[key, range_end)` of the watcher's request at revision 2^63-1 on the stream's link with the
+    stream's token, serializable and within 5 s; answered by `permission_answer`."""
+
+    stream: Any
+    watcher: Any
+
+
+class CheckRevision(NamedTuple):
+    """Read the revision of the store, linearizable, on `link`; answered by `revision_answer`."""
+
+    link: Any

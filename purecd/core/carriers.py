@@ -3,6 +3,9 @@
 
 The machines say what they want (`purecd.core.actions`); this module does it on the links of
 one channel and brings back what happened. It holds no rule of watches or leases itself.
+
+Machines are loaded by their first use. Whoever makes a source has loaded its machine, so no file is read
+in here.
 """
 
 from __future__ import annotations
@@ -11,12 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from purecd import errors
 from purecd.core import actions, methods
-from purecd.core.denials import CheckPermission
 from purecd.core.failures import call_failed, stream_error
-from purecd.core.keepalive import KeepAlives, KeptLease
 from purecd.core.link import Link, LinkState
 from purecd.core.op import Call
-from purecd.core.watching import Watcher, WatchMux
 from purecd.errors import EtcdError
 from purecd.requests import Get
 from purecd.types import GetReply
@@ -26,6 +26,8 @@ from purecd.wire.status import message_frame
 if TYPE_CHECKING:
     from purecd.core.channel import Channel
     from purecd.core.endpoints import Random
+    from purecd.core.keepalive import KeepAlives
+    from purecd.core.watching import WatchMux
 
 MAX_REVISION = 2**63 - 1
 PROBE_TIMEOUT = 5.0
@@ -92,7 +94,7 @@ class Carriers:
     def detach(self, source: Any, now: float) -> None:
         """End it."""
         machine = self._machine_of(source, now)
-        if isinstance(source, Watcher):
+        if source.machine == "watches":
             machine.cancel(source, now)
         else:
             machine.remove(source, now)
@@ -100,30 +102,32 @@ class Carriers:
 
     def taken(self, source: Any, now: float) -> bool:
         """A consumer took an item; whether the machine has something to do about it."""
-        if isinstance(source, Watcher) and self._watches is not None:
-            return self._watches.taken(source, now)
-        return False
+        return self._watches is not None and source.machine == "watches" and self._watches.taken(source, now)
 
     def request_progress(self, require_leader: bool, now: float) -> None:
         """Ask for progress on the watchers of a kind."""
         self._watch_mux(now).request_progress(require_leader, now)
 
     def _machine_of(self, source: Any, now: float) -> Any:
-        if isinstance(source, KeptLease):
-            if self._leases is None:
-                self._leases = KeepAlives(
-                    auth_mode=self._channel.options.auth_mode,
-                    rng=self._rng,
-                    dial_timeout=self._channel.options.dial_timeout,
-                )
-                self._begin(self._leases, now)
-            self.busy = True
-            return self._leases
-        return self._watch_mux(now)
+        return self._watch_mux(now) if source.machine == "watches" else self._keep_alives(now)
+
+    def _keep_alives(self, now: float) -> KeepAlives:
+        self.busy = True
+        if self._leases is None:
+            from purecd.core.keepalive import KeepAlives
+
+            options = self._channel.options
+            self._leases = KeepAlives(
+                auth_mode=options.auth_mode, rng=self._rng, dial_timeout=options.dial_timeout
+            )
+            self._begin(self._leases, now)
+        return self._leases
 
     def _watch_mux(self, now: float) -> WatchMux:
         self.busy = True
         if self._watches is None:
+            from purecd.core.watching import WatchMux
+
             options = self._channel.options
             self._watches = WatchMux(
                 auth_mode=options.auth_mode,
@@ -262,7 +266,7 @@ class Carriers:
             self._channel.unanswered(action.link, action.since, now)
         elif kind is actions.Refresh:
             self._refresh(machine, action, now)
-        elif kind is CheckPermission:
+        elif kind is actions.CheckPermission:
             self._check_permission(machine, action, now)
         else:
             request = Get(b"\0", count_only=True, limit=1)

@@ -33,7 +33,7 @@ import enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from purecd import errors
-from purecd.core.actions import Refresh
+from purecd.core.actions import CheckPermission, Refresh
 from purecd.core.watcher import Watcher
 from purecd.core.watchstream import MuxStream
 from purecd.errors import EtcdError, StatusCode
@@ -51,14 +51,6 @@ _FIRST_BACKOFF, _BACKOFF_FACTOR, _MAX_BACKOFF = 0.001, 1.25, 0.1
 _BACKOFF_JITTER = 0.2
 
 _PASSING_CODES = (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, StatusCode.CANCELLED)
-
-
-class CheckPermission(NamedTuple):
-    """Read `[key, range_end)` of the watcher's request at revision 2^63-1 on the stream's link with the
-    stream's token, serializable and within 5 s; answered by `permission_answer`."""
-
-    stream: Any
-    watcher: Any
 
 
 def backoff(failures: int, rng: Random) -> float:

@@ -41,7 +41,7 @@ from purecd.types import Header
 if TYPE_CHECKING:
     from purecd.core.endpoints import Random
 
-__all__ = ["KeepAlives", "KeptLease", "LeaseStream"]
+__all__ = ["KeepAlives", "KeptLease", "LeaseStream", "alive_until"]
 
 Action = Union[OpenStream, Send, CloseStream, Refresh, Suspect]
 

@@ -50,6 +50,7 @@ class KeptLease:
     )
 
     channel = "streams"
+    machine = "leases"
 
     def __init__(
         self, lease_id: int, ttl: int = 0, sent_at: float | None = None, *, require_leader: bool = False

@@ -144,6 +144,7 @@ class Watcher:
     )
 
     channel: ClassVar[str] = "streams"
+    machine: ClassVar[str] = "watches"
 
     def __init__(self, request: WatchRequest) -> None:
         self.request = request

@@ -21,10 +21,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from purecd import errors
-from purecd.core.actions import Send
-from purecd.core.denials import CheckPermission
+from purecd.core.actions import CheckRevision, Send
 from purecd.core.watcher import State, Watcher, WatchRequest, weigh
-from purecd.core.watchplaces import CheckRevision, WatchPlaces
+from purecd.core.watchplaces import WatchPlaces
 from purecd.core.watchstream import Create, MuxStream, Peer
 from purecd.errors import EtcdError
 from purecd.pb import codecs
@@ -33,7 +32,7 @@ from purecd.types import Header, WatchResponse
 if TYPE_CHECKING:
     from purecd.core.endpoints import Random
 
-__all__ = ["CheckPermission", "CheckRevision", "MuxStream", "WatchMux", "WatchRequest", "Watcher"]
+__all__ = ["MuxStream", "WatchMux", "WatchRequest", "Watcher"]
 
 WATCH_PATH = "/etcdserverpb.Watch/Watch"
 BROADCAST = -1

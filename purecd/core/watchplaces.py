@@ -21,10 +21,10 @@ Source: etcd client/v3/watch.go, except where a comment tells why not.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, Union
 
-from purecd.core.actions import CloseStream, OpenStream, Refresh, Send
-from purecd.core.denials import CheckPermission, Denials
+from purecd.core.actions import CheckPermission, CheckRevision, CloseStream, OpenStream, Refresh, Send
+from purecd.core.denials import Denials
 from purecd.core.lanes import Fate, Lane, answer_due, fate
 from purecd.core.timers import Timers
 from purecd.core.watcher import State, Watcher
@@ -33,12 +33,6 @@ from purecd.errors import EtcdError
 
 if TYPE_CHECKING:
     from purecd.core.endpoints import Random
-
-
-class CheckRevision(NamedTuple):
-    """Read the revision of the store, linearizable, on `link`; answered by `revision_answer`."""
-
-    link: Any
 
 
 Action = Union[OpenStream, Send, CloseStream, Refresh, CheckPermission, CheckRevision]

@@ -15,13 +15,13 @@ from purecd.front import Front, logger
 from purecd.options import DEFAULT_TIMEOUT, Timeout, deadline_after
 from purecd.sync.commands import Commands
 from purecd.sync.driver import Driver
-from purecd.sync.leases import LeaseKeeper
 from purecd.sync.runner import run
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from purecd.sync import groups
+    from purecd.sync.leases import LeaseKeeper
 
 T = TypeVar("T")
 
@@ -179,6 +179,8 @@ class Client(Front, Commands):
         return self._driver("streams")
 
     def _lease_keeper(self) -> LeaseKeeper:
+        from purecd.sync.leases import LeaseKeeper
+
         calls = self._drivers.get("calls")
         driver = self._driver(self._channel_for_leases(calls.channel if calls is not None else None))
         with self._lock:

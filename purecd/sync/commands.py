@@ -1,25 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What programs ask of etcd within one key space: a client's, or that of a namespace."""
+"""What programs ask of etcd within one key space: a client's, or that of a namespace.
+
+Watches, leases, scans and views are loaded by their first use: many programs need none of them, and they
+were a sixth of the time to import a client (benchmarks/startup.py).
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from typing import Callable, TypeVar
+from typing import TYPE_CHECKING, Callable, TypeVar
 
-from purecd.core import kv, leases
-from purecd.core import scan as scans
-from purecd.core.namespace import Namespace
+from purecd.core import kv
 from purecd.core.op import Op
-from purecd.core.ordering import Ordering
-from purecd.core.watch import watch_request
 from purecd.options import DEFAULT_TIMEOUT, Timeout
 from purecd.requests import Text
 from purecd.sync.binding import blocking
 from purecd.sync.driver import Driver
-from purecd.sync.handles import Watch
-from purecd.sync.leases import Lease, LeaseKeeper
 from purecd.types import KeyValue
+
+if TYPE_CHECKING:
+    from purecd.core.namespace import Namespace
+    from purecd.core.scan import Scan
+    from purecd.sync.handles import Watch
+    from purecd.sync.leases import Lease, LeaseKeeper
 
 T = TypeVar("T")
 
@@ -62,7 +66,9 @@ class Commands:
         Raises:
             Compacted: the revision was compacted while this went on.
         """
-        state = scans.Scan(
+        from purecd.core.scan import Scan
+
+        state = Scan(
             key,
             range_end,
             prefix=prefix,
@@ -74,7 +80,9 @@ class Commands:
         )
         return self._pages(state, timeout)
 
-    def _pages(self, state: scans.Scan, timeout: Timeout) -> Iterator[KeyValue]:
+    def _pages(self, state: Scan, timeout: Timeout) -> Iterator[KeyValue]:
+        from purecd.core import scan as scans
+
         try:
             while True:
                 page = self._run(scans.next_page(state), timeout)
@@ -118,6 +126,9 @@ class Commands:
             PermissionDenied: the user may not read all of the range.
             DeadlineExceeded: no endpoint took the watch in time.
         """
+        from purecd.core.watch import watch_request
+        from purecd.sync.handles import Watch
+
         request = watch_request(
             key,
             range_end,
@@ -153,6 +164,9 @@ class Commands:
         Raises:
             LeaseExist: there is a lease with this id.
         """
+        from purecd.core import leases
+        from purecd.sync.leases import Lease
+
         granted = self._run(leases.grant(ttl, lease_id=lease_id), timeout)
         lease = Lease(self, granted.id, granted.ttl, granted.sent_at, on_lost)
         if keep_alive:
@@ -165,6 +179,8 @@ class Commands:
         Args:
             prefix: what all keys start with, separator included, such as ``"app/"``.
         """
+        from purecd.core.namespace import Namespace
+
         return Namespaced(self, Namespace(prefix))
 
     def ordered(self) -> Ordered:
@@ -222,6 +238,8 @@ class Ordered(View):
     """A view whose reads never go back in time; made by ``client.ordered()``."""
 
     def __init__(self, parent: Commands) -> None:
+        from purecd.core.ordering import Ordering
+
         super().__init__(parent)
         self._ordering = Ordering(threading.Lock())
 

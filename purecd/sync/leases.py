@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from purecd import errors
 from purecd.admin_types import Done, LeaseKeepAliveReply, LeaseTimeToLiveReply
 from purecd.core import leases
-from purecd.core.keptlease import KeptLease, alive_until
+from purecd.core.keepalive import KeptLease, alive_until
 from purecd.options import DEFAULT_TIMEOUT, Timeout, deadline_after
 from purecd.sync.driver import Driver
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from purecd import errors
-from purecd.core.actions import Refresh
-from purecd.core.denials import CheckPermission, Denials, Verdict, backoff, classify
+from purecd.core.actions import CheckPermission, Refresh
+from purecd.core.denials import Denials, Verdict, backoff, classify
 from purecd.core.watcher import Watcher, WatchRequest
 from purecd.core.watchstream import MuxStream
 from purecd.errors import StatusCode
