@@ -7,8 +7,9 @@ Rules, in the order a response goes through them:
    ends by its HTTP status with up to 1 KiB of the body as explanation.
 2. With END_STREAM on it, the first block holds the trailers as well (Trailers-Only).
 3. Messages are framed by a compression flag and a length, regardless of DATA boundaries. The
-   limit is checked on the length, before anything is kept. No encoding is ever offered, so a
-   compressed message ends the call and there is no decompressor to attack.
+   limit is checked on the length, before anything is kept, and room is made for 16 times of what
+   has arrived at most. No encoding is ever offered, so a compressed message ends the call and there
+   is no decompressor to attack.
 4. Only trailers end a call well; END_STREAM on DATA, a cut message or more than one message
    for a unary call are errors, whatever status comes with them.
 
@@ -18,6 +19,7 @@ Source: gRPC doc/PROTOCOL-HTTP2.md (Responses), grpc-go internal/transport/http2
 from __future__ import annotations
 
 from collections import deque
+from io import BytesIO
 from struct import Struct
 
 from ..errors import StatusCode
@@ -28,11 +30,50 @@ from .streams import Stream
 
 MAX_INFORMATIONAL = 16
 MAX_BODY_SHOWN = 1024
+FIRST_ROOM = 1 << 16
+ROOM_GROWTH = 16
 
 _unpack_prefix = Struct(">BL").unpack_from
 
 # Where the response is.
 _HEADERS, _MESSAGES, _FOREIGN_BODY, _ENDED = range(4)
+
+
+class _Message:
+    """A message of which not all has come.
+
+    Of a message of ten megabytes one is moved when the room for it grows, and nothing at its end: that takes
+    0.7 of the time of appending to a bytearray, on PyPy 0.4.
+
+    Args:
+        length: its octets once it is whole, 1 or more.
+
+    Attributes:
+        missing: octets that have not come.
+    """
+
+    __slots__ = ("_kept", "_length", "_room", "missing")
+
+    def __init__(self, length: int) -> None:
+        self.missing = self._length = length
+        self._room = min(length, FIRST_ROOM)
+        # One that is made from `bytes` of the right size never grows, and its value is they, not a copy.
+        self._kept = BytesIO(bytes(self._room))
+
+    def add(self, piece: bytes) -> None:
+        """Keep what came next, no more than what was missing."""
+        self.missing -= len(piece)
+        arrived = self._length - self.missing
+        if arrived > self._room:
+            self._room = min(self._length, max(self._room * ROOM_GROWTH, arrived))
+            before = self._kept.getvalue()[: arrived - len(piece)]
+            self._kept = BytesIO(bytes(self._room))
+            self._kept.write(before)
+        self._kept.write(piece)
+
+    def whole(self) -> bytes:
+        """All of it, once nothing is missing."""
+        return self._kept.getvalue()
 
 
 class GrpcStream(Stream):
@@ -55,7 +96,7 @@ class GrpcStream(Stream):
         "_body_left",
         "_head",
         "_informational",
-        "_missing",
+        "_message",
         "_partial",
         "_state",
         "_tail",
@@ -84,8 +125,8 @@ class GrpcStream(Stream):
         self._tail: FieldBlock | None = None
         self._informational = 0
         self._body_left = -1  # octets of DATA content-length still promises, -1 without one
-        self._partial: bytearray | None = None  # a message, prefix included, that has not fully arrived
-        self._missing = 0  # octets _partial lacks, as far as known
+        self._partial = b""  # a prefix, or a foreign body, that has not fully arrived
+        self._message: _Message | None = None  # behind its prefix
 
     @property
     def headers_seen(self) -> bool:
@@ -133,19 +174,18 @@ class GrpcStream(Stream):
 
     def receive_data(self, data: bytes, end_stream: bool) -> bool:
         size = len(data)
-        # The usual case: one frame is one message.
-        if self._state == _MESSAGES and not self._missing and size > 4 and not end_stream:
-            flag, length = _unpack_prefix(data, 0)
-            if (
-                length == size - 5
-                and not flag
-                and length <= self.max_receive
-                and self._body_left < 0
-                and not self.manual_window
-                and not (self.unary and self.messages)
-            ):
-                self.messages.append(data[5:])
-                return True
+        if self._state == _MESSAGES and self._body_left < 0 and not end_stream:
+            # The usual cases: one frame is one message, or lies within one.
+            message = self._message
+            if message is not None:
+                if size < message.missing:
+                    message.add(data)
+                    return False
+            elif size > 4 and not (self._partial or self.manual_window or (self.unary and self.messages)):
+                flag, length = _unpack_prefix(data, 0)
+                if length == size - 5 and not flag and length <= self.max_receive:
+                    self.messages.append(data[5:])
+                    return True
         return self._receive_any_data(data, end_stream)
 
     def receive_reply(self, head: FieldBlock, message: bytes, tail: FieldBlock) -> bool:
@@ -211,7 +251,7 @@ class GrpcStream(Stream):
             status = block.verdict = from_trailers(block.get(b"grpc-status"), block.get(b"grpc-message"))
             block.ends_well = not (status.code or block.status or block.problem or block.too_large)
         if not status.code:
-            if self._missing:
+            if self._message is not None or self._partial:
                 status = Status(StatusCode.INTERNAL, "response ends within a message", "protocol")
             elif self.unary and not self.messages:
                 text = "cardinality violation: received no response message for a unary call"
@@ -229,8 +269,6 @@ class GrpcStream(Stream):
 
     def _receive_any_data(self, data: bytes, end_stream: bool) -> bool:
         if self._state == _FOREIGN_BODY:
-            if self._partial is None:
-                self._partial = bytearray()
             self._partial += data[: MAX_BODY_SHOWN - len(self._partial)]
             if end_stream or len(self._partial) >= MAX_BODY_SHOWN:
                 return self._end_foreign(reset=not end_stream)
@@ -253,35 +291,40 @@ class GrpcStream(Stream):
         news = False
         position = 0
         size = len(data)
-        partial = self._partial
-        if partial is None:
-            partial = self._partial = bytearray()
         while position < size:
-            missing = self._missing or 5
-            piece = data[position : position + missing]
-            position += len(piece)
-            partial += piece
-            self._missing = missing - len(piece)
-            if self._missing:
-                break
-            if len(partial) == 5:
-                missing = self._accept_prefix(partial, size - position)
-                if missing < 0:
+            message = self._message
+            if message is None:
+                start = position + 5 - len(self._partial)
+                prefix = self._partial + data[position:start]
+                if start > size:
+                    self._partial = prefix
+                    break
+                self._partial = b""
+                length = self._accept_prefix(prefix, size - start)
+                if length < 0:
                     return True
-                if missing:
-                    self._missing = missing
-                    continue
+                position = start + length
+                if position > size:
+                    self._message = _Message(length)
+                    self._message.add(data[start:])
+                    break
+                octets = data[start:position]
+            else:
+                piece = data[position : position + message.missing]
+                position += len(piece)
+                message.add(piece)
+                if message.missing:
+                    break
+                octets = message.whole()
+                self._message = None
             if self.unary and self.messages:
                 text = "cardinality violation: received a second message for a unary call"
                 return self._fail(StatusCode.INTERNAL, text, frames.CANCEL)
-            # Both views are released: PyPy clears nothing that has one.
-            with memoryview(partial) as whole, whole[5:] as message:
-                self.messages.append(bytes(message))
-            partial.clear()
+            self.messages.append(octets)
             news = True
         return news
 
-    def _accept_prefix(self, prefix: bytearray, at_hand: int) -> int:
+    def _accept_prefix(self, prefix: bytes, at_hand: int) -> int:
         """Check the five octets before a message: its length, or -1 when they ended the call.
 
         Args:
@@ -296,8 +339,7 @@ class GrpcStream(Stream):
             text = f"received message larger than max ({length} vs. {self.max_receive}); see max_receive_size"
             self._fail(StatusCode.RESOURCE_EXHAUSTED, text, frames.CANCEL)
             return -1
-        if self.manual_window:
-            self.conn.expect_message(self, length - at_hand)
+        self.conn.expect_message(self, length - at_hand)
         return int(length)
 
     def _refuse_flag(self, flag: int) -> None:
@@ -313,7 +355,7 @@ class GrpcStream(Stream):
     def _end_foreign(self, reset: bool) -> bool:
         head = self._head
         if head is not None:
-            self._end(from_http(head.status, head.media_type, bytes(self._partial or b"")))
+            self._end(from_http(head.status, head.media_type, self._partial))
         if reset:
             self.conn.reset_stream(self, frames.PROTOCOL_ERROR)
         return True
@@ -331,7 +373,8 @@ class GrpcStream(Stream):
         if self.status is None:
             self.status = status
         self._state = _ENDED
-        self._partial = None
+        self._partial = b""
+        self._message = None
 
 
 def _as_metadata(block: FieldBlock | None) -> dict[str, tuple[str | bytes, ...]]:

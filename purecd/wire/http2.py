@@ -199,14 +199,17 @@ class Http2Connection(ReceivingHalf):
             stream.unacknowledged = 0
 
     def expect_message(self, stream: Stream, missing: int) -> None:
-        """Open a manual window for a message whose prefix has come and that lacks `missing` octets.
+        """Open the window for a message whose prefix has come and that lacks `missing` octets.
 
-        What the window grows beyond its size is taken back when the message is consumed.
+        So the server need not wait in the middle of it. What a manual window grows beyond its size is taken
+        back when the message is consumed.
         """
-        stream.unacknowledged += 5  # the prefix is never seen by the application
         lacking = missing - stream.receive_window
+        if stream.manual_window:
+            stream.unacknowledged += 5  # the prefix is never seen by the application
+            if lacking > 0:
+                stream.unacknowledged -= lacking
         if lacking > 0:
-            stream.unacknowledged -= lacking
             self._grow_receive_window(stream, lacking)
 
     # The connection.

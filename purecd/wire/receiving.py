@@ -72,10 +72,10 @@ class ReceivingHalf(ConnectionState):
         self.received_frames += 1
         rest = self._rest
         if rest:
-            rest += data
-            if len(rest) < self._rest_size:
+            if len(rest) + len(data) < self._rest_size:
+                rest += data
                 return
-            data = bytes(rest)
+            data = b"".join((rest, data))
         self.more = False
         try:
             used = self._receive_usual(data, now) if self.ready and self._block is None else 0

@@ -12,7 +12,8 @@ Rules:
    of the data, or half of the peer's initial window (the sender's side of RFC 1122 §4.2.3.4).
 5. Of received DATA the whole payload counts, padding included (§6.1). The connection's window
    is returned on receipt, a stream's on receipt or when the application consumed it, both
-   once half of the window is used up.
+   once half of the window is used up. For a message larger than what is left of its stream's
+   window that is opened as soon as the message's length is known, so the server sends it in one go.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """gRPC responses through a real connection; row names are those of the gRPC interop documents."""
 
+import tracemalloc
+
 import pytest
 
 from purecd.errors import StatusCode
@@ -472,3 +474,59 @@ def test_manual_window_opens_for_a_message_larger_than_itself():
     conn.consume(stream, 200_000)
     (update,) = sent(conn)
     assert int.from_bytes(update.payload, "big") == 65_535
+
+
+# Messages of many frames.
+
+
+@pytest.mark.parametrize("piece", [1_000, 16_384, 65_536 + 5, 70_000, 1 << 20])
+def test_a_large_message_comes_as_it_was_sent(piece):
+    # Past the room made at first and at second, ending within a piece that holds the next message too.
+    body = bytes(range(251)) * 5_000
+    octets = message(body) + message(b"next")
+    conn = connect(max_frame_size=1 << 20)
+    stream = start(conn, unary=False, max_receive=1 << 21)
+    conn.receive_data(headers(1))
+    for at in range(0, len(octets), piece):
+        conn.receive_data(data(1, octets[at : at + piece]))
+    assert list(stream.messages) == [body, b"next"]
+
+
+def test_a_message_of_which_the_last_octet_is_missing():
+    stream, _ = respond(headers(1), *[data(1, part) for part in (message(b"x" * 20)[:-1],)], trailers(1))
+    assert stream.status == (StatusCode.INTERNAL, "response ends within a message", "protocol")
+    assert list(stream.messages) == []
+
+
+def test_room_for_a_message_follows_what_has_come():
+    # The largest message there is, of which 70,000 octets come.
+    conn = connect()
+    stream = start(conn, max_receive=2**31 - 1)
+    conn.receive_data(headers(1))
+    tracemalloc.start()
+    try:
+        conn.receive_data(data(1, b"\0" + u32(2**31 - 1)))
+        conn.receive_data(data(1, b"x" * 14_000) * 5)
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert list(stream.messages) == []
+    assert kept < 17 * 70_000
+    assert most < 20 * 70_000
+
+
+def test_a_window_opens_for_a_message_larger_than_itself():
+    conn = connect(stream_window=65_535)
+    stream = start(conn, max_receive=1 << 20)
+    sent(conn)
+    conn.receive_data(headers(1) + data(1, b"\0" + u32(200_000)))
+    (update,) = sent(conn)
+    assert update[:3] == (8, 0, 1)
+    assert 65_530 + int.from_bytes(update.payload, "big") == 200_000
+    for _ in range(16):
+        conn.receive_data(data(1, b"x" * 10_000))
+    assert [one for one in sent(conn) if one.stream_id] == []  # no need to wait on the way
+    for _ in range(4):
+        conn.receive_data(data(1, b"x" * 10_000))
+    assert len(stream.messages[0]) == 200_000
+    assert stream.receive_window >= 65_535 // 2
