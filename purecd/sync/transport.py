@@ -24,12 +24,14 @@ READ, WRITE = 1, 2
 _PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EWOULDBLOCK))
 RECEIVE_SIZE = 64 * 1024
 """Octets read at once. Python allocates them for each read; 256 KiB cost 20 us more by one_caller.py."""
+LARGE_SIZE = 256 * 1024
+"""Octets read at once where the last read brought `RECEIVE_SIZE` or more."""
 BRIEF = 0.02
 """Seconds that `wait_briefly` lasts at most: nothing but bytes of the peer and signals can end it sooner."""
 # Elsewhere MSG_DONTWAIT is unknown or not obeyed, or signals are handled at other moments.
 _CAN_WAIT_BRIEFLY = sys.platform == "linux" and sys.implementation.name == "cpython"
 _NOW = socket.MSG_DONTWAIT if _CAN_WAIT_BRIEFLY else 0
-_ONE_READ = (RECEIVE_SIZE,)
+_USUAL, _LARGE = (RECEIVE_SIZE,), (LARGE_SIZE,)
 CALM_BACKLOG = 64 * 1024
 """Octets that may wait for the socket before a link is not read any more."""
 
@@ -50,6 +52,7 @@ class Transport:
         self.error: OSError | None = None
         self.brief = False  # whether `wait_briefly` may be used
         self.inbox: list[bytes] = []  # what that read
+        self._sizes = _USUAL  # of the next read
         self._failure: OSError | None = None  # how that ended
         self._user_timeout = user_timeout
         self._targets: list[tuple[int, Any]] = []
@@ -158,16 +161,18 @@ class Transport:
     def receive(self) -> bytes | None:
         """Bytes that are there, b"" at the end, None when there are none yet. Raises OSError."""
         if self.inbox:
-            return self.inbox.pop()
-        if self._failure is not None:
+            data = self.inbox.pop()
+        elif self._failure is not None:
             raise self._failure
-        sock = self.sock
-        if sock is None:
+        elif self.sock is None:
             return None
-        try:
-            return sock.recv(RECEIVE_SIZE, _NOW)
-        except (BlockingIOError, InterruptedError):
-            return None
+        else:
+            try:
+                data = self.sock.recv(self._sizes[0], _NOW)
+            except (BlockingIOError, InterruptedError):
+                return None
+        self._sizes = _LARGE if len(data) >= RECEIVE_SIZE else _USUAL
+        return data
 
     def wait_briefly(self) -> bool:
         """Wait up to `BRIEF` for bytes; whether there is something to `receive`."""
@@ -176,7 +181,7 @@ class Transport:
             return False
         try:
             # Read and kept without a bytecode between, where a signal's handler could lose the bytes.
-            self.inbox.extend(map(sock.recv, _ONE_READ))
+            self.inbox.extend(map(sock.recv, self._sizes))
         except BlockingIOError:
             return False
         except OSError as error:

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from purecd.core.endpoints import parse_endpoint
-from purecd.sync.transport import Transport
+from purecd.sync.transport import RECEIVE_SIZE, Transport
 
 
 @pytest.fixture
@@ -68,3 +68,23 @@ def test_a_kernel_that_takes_nothing_leaves_everything(pair):
     assert transport.send(b"more") == 0
     assert len(transport.backlog) == before + 4
     assert bytes(transport.backlog[-4:]) == b"more"
+
+
+def test_where_much_waits_more_is_read_at_once(pair):
+    transport, theirs = pair
+    theirs.sendall(bytes(150_000))
+    assert len(transport.receive()) == RECEIVE_SIZE
+    assert len(transport.receive()) == 150_000 - RECEIVE_SIZE
+    theirs.sendall(bytes(100))
+    assert len(transport.receive()) == 100
+    theirs.sendall(bytes(150_000))
+    assert len(transport.receive()) == RECEIVE_SIZE
+
+
+def test_a_brief_wait_reads_as_much(pair):
+    transport, theirs = pair
+    transport.sock.settimeout(5)
+    theirs.sendall(bytes(150_000))
+    for size in (RECEIVE_SIZE, 150_000 - RECEIVE_SIZE):
+        assert transport.wait_briefly()
+        assert len(transport.receive()) == size
