@@ -10,6 +10,7 @@ from purecd.memory.calls import Handler, ServerCall, Status
 from purecd.memory.connection import UNLIMITED, ServerConnection
 from purecd.memory.log import Command, Done
 from purecd.memory.member import Member, MemberOptions
+from tests.sim.headers import HeaderEncoder
 from tests.sim.network import Host, Socket
 from tests.sim.world import Chance, InvariantError, Process, Timer
 
@@ -69,6 +70,7 @@ class Session:
             max_concurrent_streams=options.max_concurrent_streams,
             on_output=lambda: node.stirred.setdefault(self),
         )
+        self.conn._h2.encoder = HeaderEncoder()  # type: ignore[assignment]  # has what is used of one
         self._pad(options.padding)
         socket.attach(self)
         socket.read(not node.stopped)
@@ -108,13 +110,12 @@ class Session:
     # What happens to it.
 
     def _input(self, action: Callable[[], None]) -> None:
-        def act() -> None:
-            if not self.socket.closed:
-                action()
-                self._node.stirred[self] = None
-                self._node.settle()
-
-        self._node.within(act)
+        if self._node.stopped:
+            self._node.within(lambda: self._input(action))
+        elif not self.socket.closed:
+            action()
+            self._node.stirred[self] = None
+            self._node.settle()
 
     def received(self, data: bytes) -> None:
         self._input(lambda: self.conn.receive_data(data, self._node.clock()))
@@ -134,14 +135,13 @@ class Session:
 
     def settle(self) -> None:
         """Send what there is, and see when something is due."""
-        while not self.socket.closed:
-            self._rest = self._rest or self.conn.data_to_send(CHUNK)
-            if not self._rest:
-                break
-            taken = self.socket.send(self._rest)
-            self._rest = self._rest[taken:]
-            if self._rest:
-                break
+        more = True
+        while more and not self.socket.closed:
+            more = bool(self._rest)
+            data = self._rest or self.conn.data_to_send(CHUNK)
+            if data:
+                self._rest = data[self.socket.send(data) :]
+                more = not self._rest and (more or len(data) >= CHUNK)
         if self.conn.closed and not self._rest:
             self.drop()
             return

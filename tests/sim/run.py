@@ -195,6 +195,14 @@ class Tokens:
 def simulate(seed: int, echo: bool = False) -> Outcome:
     """Run one seed."""
     gc.disable()  # so that nothing is taken apart while things happen; it is quicker, too
+    try:
+        return _simulate(seed, echo)
+    finally:
+        gc.collect(0)  # the whole world, which is young
+        gc.enable()
+
+
+def _simulate(seed: int, echo: bool) -> Outcome:
     run = Run(seed, echo)
     failure = ""
     try:
@@ -204,8 +212,6 @@ def simulate(seed: int, echo: bool = False) -> Outcome:
 
         run.world.over = True
         failure = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    finally:
-        gc.enable()
     world = run.world
     counts = Counter(world.counts)  # what is taken apart afterwards does not count
     return Outcome(seed, world.digest, world.now - 1000.0, counts, failure, world.notes[-40:])
