@@ -173,10 +173,10 @@ class ServerConnection:
         """When `handle_timer` wants to be called, monotonic seconds."""
         while self._deadlines and self._deadlines[0][1] not in self._streams:
             heapq.heappop(self._deadlines)
-        times = [self._deadlines[0][0]] if self._deadlines else []
-        if self._drain_at is not None:
-            times.append(self._drain_at)
-        return min(times) if times else None
+        due = self._deadlines[0][0] if self._deadlines else None
+        if self._drain_at is not None and (due is None or self._drain_at < due):
+            due = self._drain_at
+        return due
 
     def handle_timer(self, now: float) -> None:
         """End calls whose deadline has passed, and waiting for an answer to the drain's PING."""
@@ -376,7 +376,7 @@ class ServerConnection:
         if event.flow_controlled_length:
             self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             if self._estimate is not None and self._estimate.arrived(event.flow_controlled_length, now):
-                self._h2.ping(PROBE)
+                self._write(frames.ping(PROBE))
         stream = self._streams.get(event.stream_id)
         if stream is None or stream.call is None or stream.call.handler is None:
             return

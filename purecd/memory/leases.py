@@ -191,8 +191,10 @@ class Leases(Attachments):
     def next_timer(self) -> float | None:
         """When a lease expires or is to be checkpointed next."""
         self._drop_outdated()
-        times = [heap[0][0] for heap in (self._due, self._checkpoints) if heap]
-        return min(times, default=None)
+        due = self._due[0][0] if self._due else None
+        if self._checkpoints and (due is None or self._checkpoints[0][0] < due):
+            due = self._checkpoints[0][0]
+        return due
 
     def _drop_outdated(self) -> None:
         """Entries of leases that are gone, or were renewed since."""

@@ -406,12 +406,13 @@ class Member:
 
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called; None when nothing is planned."""
-        times = [self.watchers.next_timer(), *(stream.next_timer() for stream in self._watches)]
-        if self.state.leases.primary:
-            times.append(self.state.leases.next_timer())
-        if self._later:
-            times.append(self._later[0][0])
-        return min((at for at in times if at is not None), default=None)
+        due = self._later[0][0] if self._later else None
+        leases = (self.state.leases,) if self.state.leases.primary else ()
+        for machine in (self.watchers, *leases, *self._watches):
+            moment = machine.next_timer()
+            if moment is not None and (due is None or moment < due):
+                due = moment
+        return due
 
     def handle_timer(self, now: float) -> None:
         """Do what has become due."""

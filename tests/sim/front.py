@@ -93,15 +93,12 @@ class Wire:
     def flush(self) -> None:
         """Hand the socket as much as it takes."""
         link = self._link
-        while not self.socket.closed:
-            if not self.rest:
-                self.rest = link.data_to_send()
-            if not self.rest:
-                return
-            taken = self.socket.send(self.rest)
-            self.tap.sent(self.rest[:taken])
+        while not self.socket.closed and (self.rest or link.conn.output.chunks):
+            data = self.rest or link.data_to_send()
+            taken = self.socket.send(data)
+            self.tap.sent(data[:taken])
             link.data_written(taken)
-            self.rest = self.rest[taken:]
+            self.rest = data[taken:]
             if self.rest:
                 return  # until it is writable again
 

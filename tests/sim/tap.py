@@ -11,7 +11,7 @@ up: on the wire, and in the log.
 from __future__ import annotations
 
 import re
-from struct import unpack_from
+from struct import Struct, unpack_from
 from typing import TYPE_CHECKING, Callable
 
 from tests.sim.world import InvariantError
@@ -25,6 +25,8 @@ PREFACE = 24  # octets
 DATA, HEADERS, RST_STREAM, SETTINGS, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 7, 8
 MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE = 3, 4
 REFUSED_STREAM = 7
+
+_head = Struct(">HBBBL").unpack_from  # of a frame: length in two parts, type, flags, stream
 
 
 def marker_of(data: bytes, pattern: re.Pattern[bytes] = MARKER) -> int:
@@ -76,16 +78,18 @@ class Frames:
 
     def feed(self, data: bytes) -> None:
         """More bytes; calls back with type, flags, stream and payload of each whole frame."""
-        data = self._rest + data
-        at = min(self._skip, len(data))
+        if self._rest:
+            data = self._rest + data
+        size = len(data)
+        at = min(self._skip, size)
         self._skip -= at
-        while len(data) - at >= 9:
-            length = int.from_bytes(data[at : at + 3], "big")
-            if len(data) - at < 9 + length:
+        while size - at >= 9:
+            high, low, kind, flags, stream_id = _head(data, at)
+            end = at + 9 + (high << 8 | low)
+            if size < end:
                 break
-            kind, flags, stream_id = unpack_from(">BBL", data, at + 3)
-            self._frame(kind, flags, stream_id & 0x7FFFFFFF, data[at + 9 : at + 9 + length])
-            at += 9 + length
+            self._frame(kind, flags, stream_id & 0x7FFFFFFF, data[at + 9 : end])
+            at = end
         self._rest = data[at:]
 
 
