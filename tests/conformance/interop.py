@@ -6,6 +6,8 @@ grpc/testing/messages.proto: payloads, sizes, and the status that a request asks
 
     UnaryCall              one payload of the size asked for, or the status; echoes metadata
     StreamingOutputCall    payloads of the sizes asked for; without any, nothing but the status
+    StreamingInputCall     when the client has ended: the octets of all its payloads together
+    FullDuplexCall         as StreamingOutputCall, for each request at once, until the client has ended
     anything else          UNIMPLEMENTED
 """
 
@@ -23,6 +25,7 @@ from tests.conformance.script import REPLY
 from tests.support.peers import Peer
 
 SERVICE = "/grpc.testing.TestService/"
+FULL_DUPLEX = SERVICE + "FullDuplexCall"
 INITIAL, TRAILING = "x-grpc-test-echo-initial", "x-grpc-test-echo-trailing-bin"
 Field = tuple[int, Union[int, bytes]]
 
@@ -81,6 +84,16 @@ def streaming_request(*sizes: int) -> bytes:
     return encode(*[(2, encode((1, size))) for size in sizes])
 
 
+def input_request(size: int) -> bytes:
+    """Field 1: a payload of so many zeros."""
+    return response(size)
+
+
+def aggregated_size(message: bytes) -> int:
+    """Field 1 of the answer to many messages: octets of their payloads."""
+    return int(dict(decode(message)).get(1, 0))
+
+
 def response(size: int) -> bytes:
     """Field 1: a payload of so many zeros."""
     return encode((1, encode((2, bytes(size)))))
@@ -93,6 +106,26 @@ def body_of(message: bytes) -> bytes:
     body = dict(decode(payload)).get(2, b"")
     assert isinstance(body, bytes)
     return body
+
+
+def replies_to(message: bytes) -> list[bytes]:
+    """What a request for streamed output is answered."""
+    sizes = [dict(decode(bytes(value))).get(1, 0) for number, value in decode(message) if number == 2]
+    return [response(int(size)) for size in sizes]
+
+
+def framed_messages(messages: list[bytes]) -> bytes:
+    return b"".join([b"\0" + len(each).to_bytes(4, "big") + each for each in messages])
+
+
+def whole_messages(framed: bytearray) -> list[bytes]:
+    """Take the messages that are there in whole."""
+    messages = []
+    while len(framed) >= 5 and len(framed) >= 5 + int.from_bytes(framed[1:5], "big"):
+        size = 5 + int.from_bytes(framed[1:5], "big")
+        messages.append(bytes(framed[5:size]))
+        del framed[:size]
+    return messages
 
 
 def status_asked(fields: dict[int, Any]) -> tuple[int, str]:
@@ -161,6 +194,10 @@ class Conversation:
             elif isinstance(event, h2.events.DataReceived):
                 self.conn.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 self.bodies[event.stream_id] += event.data
+                if dict(self.calls[event.stream_id])[":path"] == FULL_DUPLEX:
+                    for message in whole_messages(self.bodies[event.stream_id]):
+                        self.begin(event.stream_id)
+                        self.put(event.stream_id, replies_to(message))
             elif isinstance(event, h2.events.StreamEnded):
                 self.answer(event.stream_id, bytes(self.bodies.pop(event.stream_id)), event.stream_id in over)
             elif isinstance(event, h2.events.StreamReset):
@@ -172,6 +209,9 @@ class Conversation:
         """A whole request has come; `over`: and was given up since."""
         head = self.calls.pop(stream_id)
         path = dict(head)[":path"]
+        if path in (FULL_DUPLEX, SERVICE + "StreamingInputCall"):
+            self.answer_many(stream_id, path, bytearray(framed))
+            return
         assert framed[0] == 0
         assert int.from_bytes(framed[1:5], "big") == len(framed) - 5
         if path.startswith("/etcdserverpb"):
@@ -191,10 +231,32 @@ class Conversation:
             echo = [(name, value) for name, value in head if name in (INITIAL, TRAILING)]
             self.send(stream_id, replies, (code, text), echo)
         elif path == SERVICE + "StreamingOutputCall":
-            sizes = [dict(decode(bytes(value))).get(1, 0) for number, value in decode(message) if number == 2]
-            self.send(stream_id, [response(int(size)) for size in sizes], (0, ""))
+            self.send(stream_id, replies_to(message), (0, ""))
         else:
             self.send(stream_id, [], (12, f"unknown method {path}"))
+
+    def answer_many(self, stream_id: int, path: str, framed: bytearray) -> None:
+        """The last of many requests has come."""
+        self.server.began += 1
+        messages = whole_messages(framed)
+        assert not framed, "cut off"
+        self.begin(stream_id)
+        if path != FULL_DUPLEX:
+            size = sum(len(body_of(each)) for each in messages)
+            self.put(stream_id, [encode((1, size))])
+        data, _ = self.leaving[stream_id]
+        self.leaving[stream_id] = (data, [("grpc-status", "0")])
+
+    def begin(self, stream_id: int) -> None:
+        """Send the head of an answer whose messages come one by one."""
+        if stream_id not in self.leaving:
+            self.conn.send_headers(stream_id, [(":status", "200"), ("content-type", "application/grpc")])
+            self.leaving[stream_id] = (memoryview(b""), None)
+
+    def put(self, stream_id: int, messages: list[bytes]) -> None:
+        """Queue messages of an answer that goes on."""
+        data, trailers = self.leaving[stream_id]
+        self.leaving[stream_id] = (memoryview(bytes(data) + framed_messages(messages)), trailers)
 
     def send(
         self,
@@ -209,9 +271,8 @@ class Conversation:
         head = [(":status", "200"), ("content-type", "application/grpc"), *initial]
         trailers = [("grpc-status", str(status[0])), ("grpc-message", percent_encode(status[1])), *trailing]
         self.conn.send_headers(stream_id, head)
-        data = b"".join([b"\0" + len(each).to_bytes(4, "big") + each for each in messages])
         self.leaving[stream_id] = (
-            memoryview(data),
+            memoryview(framed_messages(messages)),
             None if self.server.endless and len(messages) > 1 else trailers,
         )
 
