@@ -18,7 +18,7 @@ from purecd.options import Retry, deadline_after
 T = TypeVar("T")
 
 CLEAN_UP = 2.0
-"""Seconds that the clean-up of an operation may take once its deadline has passed."""
+"""Seconds for the clean-up of an operation that was given up, or whose deadline has passed."""
 
 
 class Drivers(Protocol):
@@ -58,9 +58,8 @@ async def run(op: Op[T], drivers: Drivers, deadline: float | None) -> T:
                 else:
                     result = await _perform(effect, drivers, deadline)
             except BaseException as error:
-                if deadline is not None and (not isinstance(error, errors.EtcdError) or error.final):
-                    # What follows is clean-up; it gets a little time of its own.
-                    deadline = max(deadline, time.monotonic() + CLEAN_UP)
+                if exchange.ends_operation(effect, error):
+                    deadline = time.monotonic() + CLEAN_UP  # a little time of its own
                 effect = op.throw(error)
             else:
                 effect = send(result)

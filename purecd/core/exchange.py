@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from purecd import errors
-from purecd.core.op import Call
+from purecd.core.op import Call, Effect, Next
 
 if TYPE_CHECKING:
     from purecd.core.channel import Channel
@@ -55,6 +55,17 @@ def nothing_in_time(channel: Channel) -> errors.DeadlineExceeded:
     error = out_of_time(f"no endpoint could be reached; the last one: {last}")
     error.__cause__ = last
     return error
+
+
+def ends_operation(effect: Effect, error: BaseException) -> bool:
+    """Whether an operation that `error` is thrown into has nothing left to do but to clean up.
+
+    So it is when the caller gave up or the time is over, not when a call failed or a source brought nothing
+    within the time that the operation itself had set.
+    """
+    if isinstance(error, errors.EtcdError):
+        return error.final
+    return not (isinstance(effect, Next) and isinstance(error, TimeoutError))
 
 
 def out_of_time(what: str) -> errors.DeadlineExceeded:

@@ -9,7 +9,7 @@ import pytest
 
 from purecd import errors
 from purecd.core import exchange, methods
-from purecd.core.op import Call
+from purecd.core.op import Call, Next
 from purecd.pb import messages
 from purecd.requests import Get, Put
 from tests.support.steps import World
@@ -70,3 +70,19 @@ def test_nothing_arrived_for_no_endpoint_was_reached():
     assert error.final
     assert "no endpoint could be reached; the last one: cannot connect: Connection refused" in str(error)
     assert type(error.__cause__) is errors.Unavailable
+
+
+@pytest.mark.parametrize(
+    ("effect", "error", "ends"),
+    [
+        (None, errors.Unavailable("lost"), False),
+        (None, exchange.out_of_time("too late"), True),
+        (None, KeyboardInterrupt(), True),
+        (None, TimeoutError("of a signal's handler, say"), True),
+        (Next(None, 1.0), TimeoutError("nothing arrived in time"), False),
+        (Next(None, 1.0), exchange.out_of_time("too late"), True),
+    ],
+)
+def test_after_what_only_clean_up_follows(effect, error, ends):
+    # What goes on has its deadline still; clean-up has a little time, however long the deadline was.
+    assert exchange.ends_operation(effect or Call(methods.PUT, Put("k", "v")), error) is ends

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CLEAN_UP = 2.0
-"""Seconds that the clean-up of an operation may take once its deadline has passed, as in the real fronts."""
+"""Seconds for the clean-up of an operation, as in the real fronts."""
 
 
 class Wire:
@@ -379,8 +379,8 @@ async def run(op: Op[T], client: SimClient, deadline: float | None) -> T:
             try:
                 result = await _perform(effect, client, deadline)
             except BaseException as error:
-                if deadline is not None and (not isinstance(error, errors.EtcdError) or error.final):
-                    deadline = max(deadline, client.world.now + CLEAN_UP)
+                if exchange.ends_operation(effect, error):
+                    deadline = client.world.now + CLEAN_UP  # a little time of its own
                 effect = op.throw(error)
             else:
                 effect = op.send(result)
