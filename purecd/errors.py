@@ -17,7 +17,8 @@
     ├── OldCluster               a member is older than the client was told to accept
     ├── NoGreaterRevision        no member is as far as an answer that was seen before
     ├── SnapshotCorrupt          a snapshot did not arrive whole
-    └── LeaseLost                a lease being kept alive expired or was revoked
+    ├── LeaseLost                a lease being kept alive expired or was revoked
+    └── LockLost                 a lock is not held any more, though nobody let go of it
 
 The server identifies an error by its message text only: codes differ between releases and get
 lost behind a grpc-proxy, so texts are looked up first and give the class and the code.
@@ -190,6 +191,13 @@ class LeaseLost(EtcdError):
     def __init__(self, message: str = "", *, reason: str = "", **details: Any) -> None:
         super().__init__(message, **details)
         self.reason = reason
+
+
+class LockLost(EtcdError):
+    """A lock is not held any more: its lease ended, or somebody deleted its key. Another may hold it.
+
+    `__cause__` is the `LeaseLost`, where the lease is known to be lost.
+    """
 
 
 class RpcError(EtcdError):

@@ -32,6 +32,7 @@ HOOKS = ("Hook", "CallEvent")
 HANDLES = (
     ("Watch", "purecd.sync.handles", "purecd.aio.handles"),
     ("Lease", "purecd.sync.leases", "purecd.aio.leases"),
+    ("Lock", "purecd.sync.locks", "purecd.aio.locks"),
     ("Namespaced", "purecd.sync.commands", "purecd.aio.commands"),
 )
 
@@ -216,7 +217,7 @@ def _same_options() -> bool:
 
 
 def handles() -> Iterator[str]:
-    yield "## Watches, leases, namespaces"
+    yield "## Watches, leases, locks, namespaces"
     for name, blocking, awaited in HANDLES:
         cls = getattr(import_module(blocking), name)
         twin = getattr(import_module(awaited), f"Async{name}", None)

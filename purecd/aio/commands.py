@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import nullcontext
-from typing import Any, Callable, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from purecd.aio.binding import awaitable
 from purecd.aio.driver import Driver
@@ -20,6 +20,9 @@ from purecd.core.watch import watch_request
 from purecd.options import DEFAULT_TIMEOUT, Timeout
 from purecd.requests import Text
 from purecd.types import KeyValue
+
+if TYPE_CHECKING:
+    from purecd.aio.locks import AsyncLock
 
 T = TypeVar("T")
 
@@ -159,6 +162,32 @@ class AsyncCommands:
         if keep_alive:
             lease.keep_alive()
         return lease
+
+    def lock(
+        self,
+        name: Text,
+        *,
+        ttl: int = 60,
+        lease: AsyncLease | None = None,
+        timeout: float | None = None,
+    ) -> AsyncLock:
+        """A lock that one holder has at a time; ``async with`` or `acquire` waits for it.
+
+        Args:
+            name: of the lock. Its contenders are the keys below ``name/``, so the names of locks must not
+                continue each other at a slash.
+            ttl: seconds until others get it when this process dies. While it is held or waited for it has a
+                lease of its own.
+            lease: one that is kept alive already, to be used instead. It is not revoked with the lock, and
+                stands in the line of each lock once.
+            timeout: seconds that acquiring it may take, None for no limit.
+
+        Raises:
+            ValueError: `name` is empty.
+        """
+        from purecd.aio.locks import AsyncLock
+
+        return AsyncLock(self, name, ttl, lease, timeout)
 
     def namespace(self, prefix: Text) -> AsyncNamespaced:
         """The same client, seen from below a prefix: keys there, and only those.

@@ -17,6 +17,8 @@ from purecd.options import DEFAULT_TIMEOUT, Timeout, deadline_after
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from purecd.core.line import Place
+
 logger = logging.getLogger("purecd")
 
 
@@ -47,6 +49,8 @@ class AsyncLease:
         self._on_lost = on_lost
         self._ended = asyncio.Event()
         self._keeping = False
+        self._places: set[Place] = set()  # where it stands in line
+        self._doubts: set[bytes] = set()  # see `purecd.core.line`, rule 4
 
     def __repr__(self) -> str:
         return f"<Lease {self.id:x} ttl={self.ttl}{' lost' if self.lost else ''}>"
@@ -138,6 +142,14 @@ class AsyncLease:
         if self._keeping and not self._ended.is_set():
             self._owner._leases().detach(self._kept)
         self._ended.set()
+        self._leave_lines()
+
+    def _leave_lines(self) -> None:
+        """Whoever waits in line with it stops waiting."""
+        for place in list(self._places):
+            watcher = place.give_up()
+            if watcher is not None:
+                self._owner._streams().detach(watcher)
 
     async def revoke(self, timeout: Timeout = DEFAULT_TIMEOUT) -> Done:
         """End it and delete the keys attached to it."""
@@ -167,6 +179,7 @@ class AsyncLease:
         if self._kept.lost and not self._ended.is_set():
             self._ended.set()
             logger.warning("lease %x lost: %s", self.id, self._kept.error)
+            self._leave_lines()
             if self._on_lost is not None:
                 try:
                     self._on_lost(self)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from purecd.core.scan import Scan
     from purecd.sync.handles import Watch
     from purecd.sync.leases import Lease, LeaseKeeper
+    from purecd.sync.locks import Lock
 
 T = TypeVar("T")
 
@@ -172,6 +173,32 @@ class Commands:
         if keep_alive:
             lease.keep_alive()
         return lease
+
+    def lock(
+        self,
+        name: Text,
+        *,
+        ttl: int = 60,
+        lease: Lease | None = None,
+        timeout: float | None = None,
+    ) -> Lock:
+        """A lock that one holder has at a time; ``with`` or `acquire` waits for it.
+
+        Args:
+            name: of the lock. Its contenders are the keys below ``name/``, so the names of locks must not
+                continue each other at a slash.
+            ttl: seconds until others get it when this process dies. While it is held or waited for it has a
+                lease of its own.
+            lease: one that is kept alive already, to be used instead. It is not revoked with the lock, and
+                stands in the line of each lock once.
+            timeout: seconds that acquiring it may take, None for no limit.
+
+        Raises:
+            ValueError: `name` is empty.
+        """
+        from purecd.sync.locks import Lock
+
+        return Lock(self, name, ttl, lease, timeout)
 
     def namespace(self, prefix: Text) -> Namespaced:
         """The same client, seen from below a prefix: keys there, and only those.

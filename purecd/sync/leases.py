@@ -19,6 +19,8 @@ from purecd.sync.driver import Driver
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from purecd.core.line import Place
+
 logger = logging.getLogger("purecd")
 
 
@@ -49,6 +51,8 @@ class Lease:
         self._on_lost = on_lost
         self._ended = threading.Event()
         self._keeping = False
+        self._places: set[Place] = set()  # where it stands in line
+        self._doubts: set[bytes] = set()  # see `purecd.core.line`, rule 4
 
     def __repr__(self) -> str:
         return f"<Lease {self.id:x} ttl={self.ttl}{' lost' if self.lost else ''}>"
@@ -136,6 +140,14 @@ class Lease:
         if self._keeping and not self._ended.is_set():
             self._owner._lease_keeper().remove(self)
         self._ended.set()
+        self._leave_lines()
+
+    def _leave_lines(self) -> None:
+        """Whoever waits in line with it stops waiting."""
+        for place in list(self._places):
+            watcher = place.give_up()
+            if watcher is not None:
+                self._owner._streams().detach(watcher)
 
     def revoke(self, timeout: Timeout = DEFAULT_TIMEOUT) -> Done:
         """End it and delete the keys attached to it."""
@@ -163,6 +175,7 @@ class Lease:
         if self._kept.lost and not self._ended.is_set():
             self._ended.set()
             logger.warning("lease %x lost: %s", self.id, self._kept.error)
+            self._leave_lines()
             if self._on_lost is not None:
                 self._on_lost(self)
 

@@ -23,9 +23,11 @@ from purecd import EtcdError
 from purecd.aio.commands import AsyncView
 from purecd.aio.groups import AsyncGroup
 from purecd.aio.leases import AsyncLease
+from purecd.aio.locks import AsyncLock
 from purecd.options import Timeout
 from purecd.types import Event, WatchResponse
 
+HANDLES = (AsyncLease, AsyncLock, AsyncView)
 _Self = TypeVar("_Self", bound="AioObject")
 
 SLACK = 0.5
@@ -103,14 +105,16 @@ class Aio:
     def get(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """What a method comes to; it is called on the loop."""
 
+        named = {name: value.wrapped if type(value) is AioObject else value for name, value in kwargs.items()}
+
         async def call() -> Any:
-            value = method(*args, **kwargs)
+            value = method(*args, **named)
             return await value if inspect.isawaitable(value) else value
 
         value = self.run(call())
         if hasattr(value, "__aiter__"):
             return self.iterate(value)
-        return AioObject(self, value) if isinstance(value, (AsyncLease, AsyncView)) else value
+        return AioObject(self, value) if isinstance(value, HANDLES) else value
 
     def iterate(self, items: AsyncIterator[Any]) -> Iterator[Any]:
         """The items of an asynchronous generator; closing it closes that one.
@@ -162,7 +166,7 @@ class Aio:
 
 
 class AioObject:
-    """A client, a view, a group of commands or a lease of asyncio, whose methods block."""
+    """A client, a view, a group of commands, a lease or a lock of asyncio, whose methods block."""
 
     def __init__(self, front: Aio, wrapped: Any) -> None:
         self._front = front
@@ -174,7 +178,7 @@ class AioObject:
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.wrapped, name)
         if not callable(value):
-            return AioObject(self._front, value) if isinstance(value, AsyncGroup) else value
+            return AioObject(self._front, value) if isinstance(value, (AsyncGroup, *HANDLES)) else value
         return lambda *args, **kwargs: self._front.get(value, *args, **kwargs)
 
     def watch(self, *args: Any, **kwargs: Any) -> AioWatch:

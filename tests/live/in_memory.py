@@ -22,6 +22,7 @@ MODULES = {
     "test_hooks",
     "test_kv",
     "test_leases",
+    "test_locks",
     "test_maintenance",
     "test_members",
     "test_namespace",
@@ -34,12 +35,14 @@ MODULES = {
 }
 QUICK = {"test_kv", "test_members", "test_txn", "test_watch"}  # on every interpreter that CI has
 
+SERVICE = "has no service for locks"
 METRICS = "counts by etcd's metrics, which it does not serve"
 PROCESS = "needs a process, or a peer URL"
 LONG = "takes long, and is about the client"
 NOT = {
     "test_100000_keys_of_one_revision_while_others_write": LONG,
     "test_a_changed_password_ends_the_watch_without_a_loop": METRICS,
+    "test_a_child_process_does_not_release_the_lock_of_its_parent": LONG,
     "test_a_downgrade_begins_and_is_cancelled": LONG,
     "test_a_forbidden_watch_fails_and_the_others_live": METRICS,
     "test_a_lease_that_may_not_be_renewed_stops_alone": LONG,
@@ -50,6 +53,7 @@ NOT = {
     "test_a_watch_survives_auth_disabled_and_a_restart": "is back before the client sees that it was away",
     "test_an_unreachable_server_costs_the_lease_before_the_server_drops_it": LONG,
     "test_calls_of_many_threads_share_one_refresh": METRICS,
+    "test_ctrl_c_leaves_the_line": LONG,
     "test_defragment_gives_space_back": "has no file that could shrink",
     "test_hundreds_of_leases_share_one_stream_and_one_thread": METRICS,
     "test_keys_of_one_revision_while_others_write": LONG,
@@ -60,6 +64,8 @@ NOT = {
     "test_peer_urls_are_changed": PROCESS,
     "test_renewals_go_on_after_a_restart": LONG,
     "test_stopping_early_releases_the_stream": METRICS,
+    "test_the_lock_of_who_is_gone_passes_on": LONG,
+    "test_the_lock_service_of_the_server": SERVICE,
     "test_views_share_the_connections_of_their_client": METRICS,
 }
 

@@ -55,6 +55,11 @@ def watches_and_leases(client: purecd.Client) -> None:
     with client.lease(10) as lease:
         client.put("k", "v", lease=lease)
         assert_type(lease.remaining, float)
+        with client.lock("jobs", lease=lease) as lock:
+            assert_type(lock.fencing_token, int)
+            assert_type(lock.txn(success=[purecd.Put("k", "v")]), purecd.TxnReply)
+        client.lock("jobs", lease=7)  # type: ignore[arg-type]  # it must be kept alive
+    assert_type(client.lock("jobs").acquire(timeout=1), int)
     below = client.namespace("app/")
     assert_type(below.get("k"), purecd.GetReply)
 
