@@ -292,9 +292,8 @@ class Driver:
             return  # what a closing transport took would be lost, and count as sent
         if link.conn.blocked:
             return  # the transport would take anything, and keep it in memory
-        data = link.data_to_send()
+        data = link.leaving_data()
         if data:
-            link.data_written(len(data))
             transport.write(data)
 
     def _open_and_close(self) -> None:

@@ -189,8 +189,14 @@ class Link:
                 self.conn.data_written(len(plain))
         return self.tls.data_to_send()
 
+    def leaving_data(self, waiting: int = 0) -> bytes:
+        """`data_to_send`, and all of it counts as written, as do `waiting` bytes handed over before."""
+        if self.tls is not None:
+            return self.data_to_send()
+        return self.conn.output.leave(waiting)
+
     def data_written(self, count: int) -> None:
-        """So many of the handed-over bytes reached the kernel."""
+        """So many of the handed-over bytes reached the kernel; below 0: so many did not, after all."""
         if self.tls is None:
             self.conn.data_written(count)
 

@@ -52,7 +52,9 @@ class Sockets:
         self._entered = self._sending = self._leading = False  # the marks of rule 3
         self._followers: deque[Waiter] = deque()
         self._stale = True  # what is waited for, or sent, may have to change
-        self._timer: float | None = None  # when the channel wants to be called, unless `_timer_moved`
+        # When the channel wants to be called, or before that, unless `_timer_moved`: what moves the time
+        # only back, as every reply does, is not looked at; the lead then wakes up once for nothing.
+        self._timer: float | None = None
         self._timer_moved = True
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
@@ -223,19 +225,30 @@ class Sockets:
                 return
             if transport.backlog:
                 self._flush(link)
-            data = transport.receive()
-            if data:
-                self._do(self._receive, link, data, time.monotonic())
-            elif data is not None:
-                self._lost(link, "connection closed by the peer", None)
+            self._read(link)
         except OSError as error:
             if error.errno is None:
                 raise  # a TimeoutError of a signal's handler
             self._lost(link, f"connection lost: {text_of(error)}", error)
 
-    def _receive(self, link: Link, data: bytes, now: float) -> None:
-        self.channel.link_received(link, data, now)
-        self._timer_moved = True
+    def _read(self, link: Link) -> None:
+        """Take in what has come on a connected socket. Raises OSError."""
+        data = link.transport.receive()
+        if data:
+            channel = self.channel
+            with self._state:  # as `_do` does it; a frame less for each call
+                if self._entered:
+                    self._mend()
+                self._entered = True
+                greeted = link.login is None
+                channel.link_received(link, data, time.monotonic())
+                if not greeted or link.state is not LinkState.READY or channel.carriers.busy:
+                    self._timer_moved = True
+                self._entered = False
+                if channel.ready:
+                    self._announce()
+        elif data is not None:
+            self._lost(link, "connection closed by the peer", None)
 
     def _look_at_timers(self) -> None:
         self._timer_moved = False
@@ -280,20 +293,24 @@ class Sockets:
             if self._sending:
                 self._do(self._mend)
             self._sending = True
-            data = self._do(self._start, call, now)
-            link = call.link
+            with self._state:  # as `_do` does it; a frame less for each call
+                if self._entered:
+                    self._mend()
+                self._entered = True
+                self._queue(call, now)
+                link = call.link
+                data = self._take_out(link) if link is not None else None
+                self._entered = False
+                if self.channel.ready:
+                    self._announce()
             if data is not None:
-                self._hand_out(link, data, preparing=False)
+                self._hand_out(link, data, False)
             self._sending = False
-
-    def _start(self, call: Call, now: float) -> bytes | None:
-        self._queue(call, now)
-        return self._take_out(call.link) if call.link is not None else None
 
     def _queue(self, call: Call, now: float) -> None:
         self.channel.start(call, now)
-        if call.link is not None and call.link.conn.open_streams == 1:
-            self._look_at_timers()  # a connection in use is tested when it is silent
+        if self._timer is None:
+            self._timer_moved = True  # a connection in use is tested when it is silent
 
     def _flush(self, link: Link, *, preparing: bool = False) -> None:
         """Send what the link has queued.
@@ -325,7 +342,10 @@ class Sockets:
             link.data_written(-offered)
             self._lost(link, f"connection lost: {text_of(error)}", error)
             return
-        if sent != offered:
+        if sent == offered:
+            if not waiting and not link.conn.blocked:
+                return  # the usual case
+        else:
             link.data_written(sent - offered)
         if (len(transport.backlog) > CALM_BACKLOG) if not link.conn.blocked else not transport.backlog:
             self._do(self.channel.link_blocked, link, not link.conn.blocked, time.monotonic())
@@ -340,12 +360,11 @@ class Sockets:
         """The bytes that a link sends after those that wait, None when there are none at all."""
         if link.state is LinkState.CLOSED:
             return None  # what has not left by now must not leave any more
-        data = link.data_to_send()
-        offered = len(link.transport.backlog) + len(data)
-        # Counted before it is sent: another thread that sees the connection break
+        # Counted as written before it is sent: another thread that sees the connection break
         # meanwhile must not take the request for unsent.
-        link.data_written(offered)
-        return data if offered else None
+        waiting = len(link.transport.backlog)
+        data = link.leaving_data(waiting)
+        return data if data or waiting else None
 
     def _wake(self) -> None:
         """Make the lead look again."""

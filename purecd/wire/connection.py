@@ -66,6 +66,7 @@ class ConnectionState:
         "blocked",
         "closed",
         "error",
+        "exhausted",
         "frames_at_once",
         "goaway",
         "max_frame_size",
@@ -85,6 +86,7 @@ class ConnectionState:
         self.error: ProtocolError | None = None
         self.goaway: GoAway | None = None
         self.closed = False
+        self.exhausted = False
         self.reason = ""
         self.active: list[Stream] = []
         self.pings = 0

@@ -34,6 +34,7 @@ class Http2Connection(ReceivingHalf):
         ready: the server's SETTINGS have come; streams may be opened.
         error: how the server broke the protocol, None if it did not.
         goaway: newest GOAWAY of the server.
+        exhausted: all stream ids are used up; whoever wants another stream needs another connection.
         closed: nothing more can come of this connection: it failed, ended, was closed, or the
             last stream ended after GOAWAY. What is queued should still be written.
         reason: why the connection is closed, "" while it is not.
@@ -95,11 +96,6 @@ class Http2Connection(ReceivingHalf):
     # Streams.
 
     @property
-    def exhausted(self) -> bool:
-        """All stream ids are used up; whoever wants another stream needs another connection."""
-        return self._next_id > frames.MAX_STREAM_ID
-
-    @property
     def open_streams(self) -> int:
         return len(self._streams)
 
@@ -112,7 +108,8 @@ class Http2Connection(ReceivingHalf):
         """How many more streams may be opened now; 0 before SETTINGS, after GOAWAY and while `blocked`."""
         if self.blocked:
             return 0
-        return max(0, self._limit - len(self._streams) - self._unconfirmed)
+        room = self._limit - len(self._streams) - self._unconfirmed
+        return room if room > 0 else 0
 
     def open_stream(self, stream: Stream, block: bytes, data: bytes, end_stream: bool) -> None:
         """Send a request, as much of it as the windows allow now and the rest later.
@@ -160,6 +157,7 @@ class Http2Connection(ReceivingHalf):
             self._open_slowly(stream, block, data, end_stream)
         if stream_id + 2 > frames.MAX_STREAM_ID:
             self._limit = 0  # §5.1.1: ids are not reused, a new connection has to follow
+            self.exhausted = True
 
     def _open_slowly(self, stream: Stream, block: bytes, data: bytes, end_stream: bool) -> None:
         sending = self._sending

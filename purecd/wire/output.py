@@ -46,6 +46,22 @@ class Output:
         self.chunks = []
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
+    def leave(self, waiting: int) -> bytes:
+        """`take`, reported as written together with `waiting` octets that were taken before: one step for two."""
+        chunks = self.chunks
+        if not chunks:
+            data = b""
+        else:
+            self.chunks = []
+            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        written = self.written = self.written + waiting + len(data)
+        if written >= self.queued:
+            self._left = self.replies
+            self.replies = 0
+        else:
+            self._left = 0
+        return data
+
     def discard(self) -> None:
         """Forget what nobody has fetched; it never leaves, and counts as queued but not written."""
         self.chunks = []

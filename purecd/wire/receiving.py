@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Callable
 
 from . import frames
 from .blocks import FieldBlock, HeaderBlockParts
-from .connection import ConnectionState, GoAway
+from .connection import CALM_BUDGET, ConnectionState, GoAway
 from .faults import ConnectionFault
 from .frames import HEAD
 
@@ -178,17 +178,24 @@ class ReceivingHalf(ConnectionState):
         for _ in range(self.frames_at_once):
             if position > last or self.closed:
                 break
-            kind, flags, stream_id, head, kind2, flags2, id2, compressed, length = _unpack_reply(
-                data, position
-            )
-            if kind != _TWO_OCTETS:
-                if kind != _CREDIT or not self._receive_preamble(data, position, now):
+            if data[position + 3] == frames.WINDOW_UPDATE:
+                if not self._receive_preamble(data, position, now):
                     break
                 position += _PREAMBLE_SIZE
                 continue
+            kind, flags, stream_id, head, kind2, flags2, id2, compressed, length = _unpack_reply(
+                data, position
+            )
             middle = position + _REPLY_HEAD + length
             # kind2: DATA is type 0, and its length that of the message with its prefix.
-            if flags != 4 or flags2 or compressed or kind2 != length + 5 << 8 or middle > last + _REPLY_HEAD:
+            if (
+                kind != _TWO_OCTETS
+                or flags != 4
+                or flags2
+                or compressed
+                or kind2 != length + 5 << 8
+                or middle > last + _REPLY_HEAD
+            ):
                 break
             kind, flags, id3, tail = _unpack_trailers(data, middle)
             if kind != _TWO_OCTETS or flags != 5 or not stream_id == id2 == id3 or length > _LONGEST_MESSAGE:
@@ -203,19 +210,26 @@ class ReceivingHalf(ConnectionState):
             window.left -= length + 5
             if window.left < window.low:
                 self._acknowledge()
-            self._finish(stream)
+            if stream.local_closed and self.goaway is None:
+                del streams[stream_id]
+                self._may_confirm = True
+            else:
+                self._finish(stream)
             self._list(stream)
         return position
 
     def _receive_preamble(self, data: bytes, position: int, now: float) -> bool:
-        """Take WINDOW_UPDATE of the connection and PING; False if it is something else."""
+        """Take WINDOW_UPDATE of the connection that moves nothing, and PING; False if it is something else."""
         credit, increment, ping, payload = _unpack_preamble(data, position)
         if credit != _CREDIT_HEAD or ping != _PING_HEAD or not 0 < increment < 0x80000000:
             return False
-        self._spend(now)
-        for stream in self._sending.grow_connection(increment):
-            self._list(stream)
-        self._spend(now)
+        sending = self._sending
+        if sending.line or sending.connection + increment > frames.MAX_WINDOW:
+            return False
+        sending.connection += increment
+        self._spent += 2
+        if self._spent > CALM_BUDGET:
+            self._refill(now)
         self.output.reply(frames.PING_ACK_HEAD + payload)
         return True
 
