@@ -62,3 +62,28 @@ def test_replies_that_did_not_leave_after_all_count_again():
     output.wrote(1)
     output.wrote(-1)
     assert output.replies == 1, "the latest report let nothing out of the count"
+
+
+def test_leaving_is_taking_and_reporting_in_one():
+    output = Output()
+    assert output.leave(0) == b""
+    for waiting in (0, 3):
+        output.put(b"abc")
+        output.reply(b"de")
+        before = output.written
+        assert output.leave(waiting) == b"abcde"
+        assert output.written == before + waiting + 5
+        assert output.replies == 0
+        output.wrote(-waiting - 1)
+        assert output.replies == 1, "it did not leave after all"
+        output.wrote(1)
+
+
+def test_leaving_counts_replies_on_while_earlier_octets_wait():
+    output = Output()
+    output.put(b"abc")
+    output.take()
+    output.reply(b"de")
+    assert output.leave(0) == b"de"
+    assert output.replies == 1
+    assert output.queued - output.written == 3
