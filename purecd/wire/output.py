@@ -47,7 +47,7 @@ class Output:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def leave(self, waiting: int) -> bytes:
-        """`take`, reported as written together with `waiting` octets that were taken before: one step for two."""
+        """`take`, reported as written together with `waiting` octets taken before: one step for two."""
         chunks = self.chunks
         if not chunks:
             data = b""

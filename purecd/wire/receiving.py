@@ -219,7 +219,7 @@ class ReceivingHalf(ConnectionState):
         return position
 
     def _receive_preamble(self, data: bytes, position: int, now: float) -> bool:
-        """Take WINDOW_UPDATE of the connection that moves nothing, and PING; False if it is something else."""
+        """Take WINDOW_UPDATE of the connection that moves nothing, and PING; False if it is another thing."""
         credit, increment, ping, payload = _unpack_preamble(data, position)
         if credit != _CREDIT_HEAD or ping != _PING_HEAD or not 0 < increment < 0x80000000:
             return False
