@@ -298,13 +298,12 @@ class Sockets:
                     self._mend()
                 self._entered = True
                 self._queue(call, now)
-                link = call.link
-                data = self._take_out(link) if link is not None else None
+                data = self._take_out(call.link) if call.link is not None else None
                 self._entered = False
                 if self.channel.ready:
                     self._announce()
             if data is not None:
-                self._hand_out(link, data, False)
+                self._hand_out(call.link, data, preparing=False)
             self._sending = False
 
     def _queue(self, call: Call, now: float) -> None:
