@@ -298,12 +298,13 @@ class Sockets:
                     self._mend()
                 self._entered = True
                 self._queue(call, now)
-                data = self._take_out(call.link) if call.link is not None else None
+                link: Link | None = call.link
+                data = self._take_out(link) if link is not None else None
                 self._entered = False
                 if self.channel.ready:
                     self._announce()
-            if data is not None:
-                self._hand_out(call.link, data, preparing=False)
+            if link is not None and data is not None:
+                self._hand_out(link, data, preparing=False)
             self._sending = False
 
     def _queue(self, call: Call, now: float) -> None:
