@@ -159,15 +159,15 @@ class Driver:
         """
         while True:
             item = self.channel.take(source, time.monotonic())
+            if not self._gathering:
+                self._gather()
             if item is not None:
-                self._settle_all()
                 return item
             if source.error is not None:
                 raise source.error
             if source.closed:
                 return None
             future = source.waiter = self.loop.create_future()
-            self._settle_all()
             if not await self._wait(future, deadline):
                 raise TimeoutError("nothing arrived in time")
 

@@ -74,6 +74,8 @@ class AsyncWatch:
         return self
 
     async def __anext__(self) -> Event:
+        if self._events:  # without another coroutine for each
+            return self._events.popleft()
         event = await self.next()
         if event is None:
             raise StopAsyncIteration
