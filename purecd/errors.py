@@ -622,7 +622,6 @@ def from_status(code: int, text: str) -> EtcdError:
     return error
 
 
-_GO_STATUS = re.compile(r"rpc error: code = (\w+) desc = (.*)", re.DOTALL)
 _GO_NAMES = {code.name.replace("_", "").lower(): code for code in StatusCode}
 _GO_NAMES["canceled"] = StatusCode.CANCELLED
 
@@ -636,7 +635,7 @@ def from_cancel_reason(reason: str) -> EtcdError:
     """
     code = None
     for _ in range(3):  # a proxy may put a prefix before a prefix
-        match = _GO_STATUS.fullmatch(reason)
+        match = re.fullmatch(r"rpc error: code = (\w+) desc = (.*)", reason, re.DOTALL)
         if match is None:
             break
         code = _GO_NAMES.get(match[1].lower(), StatusCode.UNKNOWN)

@@ -9,7 +9,6 @@ gave the same calls per second and the same CPU time of etcd, within noise.
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterable, Sequence
 
 from .status import check_metadata
@@ -139,7 +138,9 @@ def encode_metadata(metadata: Iterable[tuple[bytes, bytes]]) -> bytes:
     for name, value in metadata:
         check_metadata(name, value)
         if name.endswith(b"-bin"):
-            value = b64encode(value).rstrip(b"=")
+            import base64
+
+            value = base64.b64encode(value).rstrip(b"=")
         fields.append(encode_literal(name, value, never_indexed=name in _SECRET_NAMES))
     return b"".join(fields)
 
