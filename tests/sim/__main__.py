@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 
 from tests.sim import planted
-from tests.sim.run import Outcome, simulate
+from tests.sim.run import MOST_DOUBT, Outcome, doubt, simulate
 
 
 def main() -> int:
@@ -65,7 +65,7 @@ def run_many(seeds: Iterable[int], jobs: int) -> int:
                 )
     report(number, seconds, counts, time.perf_counter() - began)
     print(f"{len(failed)} failed" + (f"; again: python -m tests.sim --seed {failed[0]}" if failed else ""))
-    return 1 if failed else 0
+    return 1 if failed or doubt(counts) > MOST_DOUBT else 0
 
 
 def report(number: int, seconds: float, counts: Counter[str], wall: float) -> None:
@@ -75,6 +75,10 @@ def report(number: int, seconds: float, counts: Counter[str], wall: float) -> No
     print(f"{number} seeds, {seconds / 3600:.1f} simulated hours in {wall:.0f} s ({seconds / wall:.0f} s/s)")
     print(f"calls: {total}: " + ", ".join(f"{value} {kind}" for kind, value in calls.items()), end="")
     print(f"; {100 * calls['ambiguous'] / total:.2f} % ambiguous")
+    print(
+        f"writes: {counts['writes']}: {counts['writes called open']} said to be open, where "
+        f"{counts['writes open']} were: {doubt(counts):.3f} times as many, {MOST_DOUBT} at most (S5)"
+    )
     print(f"events: {counts['events']}, leases lost: {counts['leases lost']}, dials: {counts['dials']}")
     faults = {kind[6:]: count for kind, count in counts.items() if kind.startswith("fault ")}
     print(

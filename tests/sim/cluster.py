@@ -36,14 +36,6 @@ READ_RETRY = 0.5
 ASK_AGAIN = 0.05
 PASSWORD = "secret"
 TIMED_OUT = (statuses.TIMEOUT, statuses.TIMEOUT_DUE_TO_LEADER_FAIL, statuses.TIMEOUT_DUE_TO_CONNECTION_LOST)
-# Answers that say that a request did not get as far as the log (docs/failures.md).
-UNPROCESSED = {
-    statuses.NO_LEADER[1],
-    statuses.REQUEST_TOO_MANY_REQUESTS[1],
-    statuses.INVALID_AUTH_TOKEN[1],
-    statuses.AUTH_OLD_REVISION[1],
-    statuses.USER_EMPTY[1],
-}
 
 
 class Cluster:
@@ -87,10 +79,9 @@ class Cluster:
             network.add(node.host)
         self._lead(self.nodes[world.rng.below(len(self.nodes))])
 
-    def unprocessed(self, sending: Sending) -> bool:
-        """Whether a request was answered in a way that says that it never got to the log."""
-        status = self.refusals.get((sending.socket.peer, sending.stream_id))
-        return status is not None and status.text in UNPROCESSED
+    def answer(self, sending: Sending) -> Status | None:
+        """The error that a request was answered with, None if there is none."""
+        return self.refusals.get((sending.socket.peer, sending.stream_id))
 
     # What an administrator does, who is not a client here.
 

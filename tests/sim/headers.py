@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How members compress response headers: in the place of h2's own way, which depends on the version of hpack.
 
-What a member sends decides where the network cuts it, and so all that comes after: a seed shows the same on all
-versions only if every octet is the same.
+What a member sends decides where the network cuts it, and so all that comes after: a seed shows the same on
+all versions only if every octet is the same.
 
 Source: RFC 7541 §2.3, §4, §6.1, §6.2.1; appendix B by the table of the hpack package.
 """

@@ -14,9 +14,11 @@ import re
 from struct import Struct, unpack_from
 from typing import TYPE_CHECKING, Callable
 
+from purecd.memory import statuses
 from tests.sim.world import InvariantError
 
 if TYPE_CHECKING:
+    from purecd.memory.calls import Status
     from tests.sim.network import Socket
 
 MARKER = re.compile(rb"~(\d+)~")
@@ -44,16 +46,20 @@ class Sending:
 
     Attributes:
         whole: the last octet of its message was taken by the socket.
+        answered: its stream was ended in order by the server, and that has arrived.
+        replied: with a message, not with an error.
         refused: the server said that it did not process it.
     """
 
-    __slots__ = ("marker", "refused", "socket", "stream_id", "whole")
+    __slots__ = ("answered", "marker", "refused", "replied", "socket", "stream_id", "whole")
 
     def __init__(self, socket: Socket, stream_id: int) -> None:
         self.socket = socket
         self.stream_id = stream_id
         self.marker = 0
         self.whole = False
+        self.answered = False
+        self.replied = False
         self.refused = False
 
 
@@ -204,7 +210,9 @@ class Tap:
             self.going_away = code == 0
             self._goaway(last_stream_id & 0x7FFFFFFF)
         elif stream is not None and kind in (HEADERS, DATA):
-            stream.remote_closed = stream.remote_closed or bool(flags & 1)
+            stream.sending.replied = stream.sending.replied or kind == DATA
+            if flags & 1:
+                stream.remote_closed = stream.sending.answered = True
         elif stream is not None and kind == RST_STREAM:
             stream.sending.refused = unpack_from(">L", payload)[0] == REFUSED_STREAM
             stream.local_closed = stream.remote_closed = True
@@ -226,25 +234,64 @@ class Tap:
                 stream.local_closed = stream.remote_closed = True
 
 
+# Answers that say that a request did not get as far as the log (docs/failures.md).
+UNPROCESSED = {
+    statuses.NO_LEADER[1],
+    statuses.REQUEST_TOO_MANY_REQUESTS[1],
+    statuses.INVALID_AUTH_TOKEN[1],
+    statuses.AUTH_OLD_REVISION[1],
+    statuses.USER_EMPTY[1],
+}
+# Answers that leave open whether a write was or will be applied.
+OPEN = {
+    statuses.TIMEOUT[1],
+    statuses.TIMEOUT_DUE_TO_LEADER_FAIL[1],
+    statuses.TIMEOUT_DUE_TO_CONNECTION_LOST[1],
+    statuses.STOPPED[1],
+    statuses.NO_SPACE[1],
+    "context deadline exceeded",
+    "context canceled",
+}
+
+
 class Sendings:
-    """All requests with a marker that were sent, by whatever connection (S4).
+    """All requests with a marker that were sent, by whatever connection (S4, S5).
 
     Args:
-        unprocessed: whether a request was answered in a way that says that it never got to the log.
+        answer: the error that a member answered a request with, None if there is none.
     """
 
-    def __init__(self, unprocessed: Callable[[Sending], bool]) -> None:
+    def __init__(self, answer: Callable[[Sending], Status | None]) -> None:
         self._by_marker: dict[int, Sending] = {}
-        self._unprocessed = unprocessed
+        self._answer = answer
 
     def whole(self, sending: Sending) -> None:
         """The last octet of a request has left."""
         if not sending.marker:
             return
         before = self._by_marker.get(sending.marker)
-        if before is not None and not before.refused and not self._unprocessed(before):
+        if before is not None and not self._unprocessed(before):
             raise InvariantError(f"S4 write {sending.marker} was sent again, and it may have been applied")
         self._by_marker[sending.marker] = sending
+
+    def _unprocessed(self, sending: Sending) -> bool:
+        """Whether the client was told that a request never got to the log."""
+        status = self._answer(sending) if sending.answered else None
+        return sending.refused or (status is not None and status.text in UNPROCESSED)
+
+    def left_open(self, marker: int) -> bool:
+        """Whether a write may have been applied or not, as far as anybody can tell at the client's end.
+
+        Nothing is known of one whose last octet has left until it is refused, or the server ends its stream
+        in order; some answers tell no more.
+        """
+        sending = self._by_marker.get(marker)
+        if sending is None or sending.refused:
+            return False
+        if sending.answered and sending.replied:
+            return False
+        status = self._answer(sending) if sending.answered else None
+        return status is None or status.text in OPEN
 
     def left(self, marker: int) -> bool:
         """Whether the last octet of any attempt has left."""

@@ -19,7 +19,10 @@ def test_another_decoder_reads_what_is_encoded():
 
 def test_octets_are_the_same_whatever_is_installed():
     encoder = HeaderEncoder()
-    ended, failed = [("grpc-status", "0"), ("grpc-message", "")], [("grpc-status", "14"), ("grpc-message", "")]
+    ended, failed = (
+        [("grpc-status", "0"), ("grpc-message", "")],
+        [("grpc-status", "14"), ("grpc-message", "")],
+    )
     assert encoder.encode(HEAD).hex(" ", 1) == "88 5f 8b 1d 75 d0 62 0d 26 3d 4c 4d 65 64"
     assert encoder.encode(HEAD).hex(" ") == "88 be"
     literals = "40 88 9a ca c8 b2 12 34 da 8f 81 07", "40 89 9a ca c8 b5 25 42 07 31 7f 80"

@@ -6,11 +6,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
+from purecd import errors
 from tests.sim import planted
-from tests.sim.run import Outcome, simulate
+from tests.sim.run import MOST_DOUBT, Outcome, doubt, simulate
 
 SEEDS = 200
 BATCH = 10
@@ -25,9 +27,23 @@ def shown(outcome: Outcome) -> str:
 
 @pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
 def test_nothing_that_must_be_true_is_violated(first):
+    counts = Counter()
     for seed in range(first, first + BATCH):
         outcome = simulate(seed)
         assert not outcome.failure, shown(outcome)
+        counts += outcome.counts
+    assert counts["writes open"]
+    assert doubt(counts) <= MOST_DOUBT
+
+
+def test_a_client_that_doubts_too_much_is_found(monkeypatch):
+    monkeypatch.setattr(errors.RequestTooLarge, "ambiguous", True)
+    counts = Counter()
+    for seed in range(BATCH):
+        outcome = simulate(seed)
+        assert not outcome.failure, shown(outcome)
+        counts += outcome.counts
+    assert doubt(counts) > MOST_DOUBT
 
 
 def test_a_seed_repeats_exactly_whatever_the_order_of_hashes():

@@ -7,7 +7,7 @@ All of it goes on while things fail; what was asked and answered is written down
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 import purecd
 from purecd import errors
@@ -39,6 +39,7 @@ class Asked:
         number: the marker of a write, 0 of a read.
         details: what was asked, by kind.
         outcome: `OK`, `FAILED` (certainly not applied), `AMBIGUOUS`, `CANCELLED`; "" while it runs.
+        open: of a write, when it ended: nothing that had arrived settled whether it was applied.
         strict: nothing fails any more, so it must succeed at once.
         stopped: seconds of it in which its process stood still.
     """
@@ -55,6 +56,7 @@ class Asked:
         self.returned = 0.0
         self.reply: Any = None
         self.error: BaseException | None = None
+        self.open = False
         self.strict = program.books.strict
         self.stopped = program.client.stood_still()
 
@@ -92,6 +94,7 @@ class Books:
     Attributes:
         strict: what is asked from now on must succeed at once.
         over: nothing new is begun.
+        left_open: tells by the number of a write whether nobody at the client's end can know its fate.
     """
 
     def __init__(self) -> None:
@@ -102,6 +105,7 @@ class Books:
         self.strict = False
         self.over = False
         self.numbers = 0
+        self.left_open: Callable[[int], bool] = lambda number: False
 
     def number(self) -> int:
         """A new marker."""
@@ -203,6 +207,11 @@ class Program:
             asked.returned = self.world.now
             asked.stopped = self.client.stood_still() - asked.stopped
             self.world.counts[f"calls {asked.outcome}"] += 1
+            if asked.number and asked.outcome != CANCELLED:
+                asked.open = self.books.left_open(asked.number)
+                self.world.counts["writes"] += 1
+                self.world.counts["writes open"] += asked.open
+                self.world.counts["writes called open"] += asked.outcome == AMBIGUOUS
             result = asked.reply.header.revision if asked.reply is not None else repr(str(asked.error))
             self.world.note(asked.client, asked.kind, asked.number, asked.outcome, result)
 
