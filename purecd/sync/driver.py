@@ -201,8 +201,9 @@ class Driver(Sockets):
                         return False
                 return True
         finally:
-            if self._followers:
+            if waiter.lock is not None:
                 self._unfollow(waiter)
+            if self._followers:
                 self._hand_over()
 
     def _follow(self, waiter: Waiter, deadline: float | None) -> None:
@@ -213,25 +214,27 @@ class Driver(Sockets):
             if waiter.fired or waiter.mends != self.mends:
                 return
             waiter.lock = lock
-            self._followers.append(waiter)
+            self._followers[waiter] = None
         if self._lead.taken():
             left = LOOK_AGAIN if deadline is None else min(LOOK_AGAIN, deadline - time.monotonic())
             lock.acquire(timeout=max(0.0, left))
-        self._unfollow(waiter)
+        if waiter.lock is not None:
+            self._unfollow(waiter)
 
     def _unfollow(self, waiter: Waiter) -> None:
         with self._state:
             waiter.lock = None
-            if waiter in self._followers:
-                self._followers.remove(waiter)
+            self._followers.pop(waiter, None)
 
     def _hand_over(self) -> None:
         """Wake one that may lead, unless somebody does."""
         if self._lead.taken():
             return
         with self._state:
-            if self._followers:
-                self._followers.popleft().wake()
+            follower = next(iter(self._followers), None)
+            if follower is not None:
+                del self._followers[follower]
+                follower.wake()
 
     def _serve(self, waiter: Waiter, deadline: float | None) -> None:
         """Lead: wait on the sockets until `waiter` is fired or the deadline passes."""
@@ -250,7 +253,7 @@ class Driver(Sockets):
             until = deadline if timer is None or (deadline is not None and deadline < timer) else timer
             if self._tend is not None:
                 until = self._tend_until(until)
-            sole = self._sole if briefly and not self._followers else None
+            sole = self._sole if briefly else None
             if sole is not None and (until is None or until - clock() > BRIEF):
                 self._reading = True
                 self._leading = False

@@ -18,7 +18,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections import deque
 from typing import Any, Callable, TypeVar
 
 from purecd import errors
@@ -50,7 +49,7 @@ class Sockets:
         self._write = threading.Lock()  # held while bytes leave, so they leave in order
         self._lead = Lead()  # of the thread that waits on the sockets
         self._entered = self._sending = self._leading = False  # the marks of rule 3
-        self._followers: deque[Waiter] = deque()
+        self._followers: dict[Waiter, None] = {}  # who waits for whoever leads, longest first
         self._stale = True  # what is waited for, or sent, may have to change
         # When the channel wants to be called, or before that, unless `_timer_moved`: what moves the time
         # only back, as every reply does, is not looked at; the lead then wakes up once for nothing.
@@ -92,8 +91,9 @@ class Sockets:
         """Work was cut short, nobody knows where: begin anew. `_state` is held."""
         self.channel.mend(time.monotonic())
         self.mends += 1
-        while self._followers:
-            self._followers.popleft().wake()
+        for follower in self._followers:
+            follower.wake()
+        self._followers.clear()
         self._changed()
 
     def _announce(self) -> None:
@@ -104,6 +104,8 @@ class Sockets:
                 waiter = item.waiter
                 if waiter is not None and not waiter.fired:
                     waiter.fire()
+                    if self._followers:
+                        self._followers.pop(waiter, None)
             ready.clear()
 
     def _changed(self) -> None:
