@@ -162,7 +162,7 @@ class Driver(Sockets):
         """Send what sources caused to be sent, or have the lead do it."""
         for link in list(self.channel.links):
             if link.transport is not None and link.transport.connected:
-                self._flush(link)
+                self._flush_queued(link)
         if self.channel.opening and self._lead.taken():
             self._wake()
 
@@ -295,7 +295,7 @@ class Driver(Sockets):
         self._ready(link)
         if not waiter.fired:
             # Else what is queued, an answer to a PING say, leaves with the next request.
-            self._flush(link)
+            self._flush_queued(link)
         elif self.channel.unsent:
             self.channel.unsent = False
             self._stale = True  # requests of others: whoever leads next sends them

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
+from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
 from purecd.core import watch as operations
@@ -37,9 +37,9 @@ class Watch:
         except BaseException as error:
             self._tell_end("failed", str(error) or type(error).__name__)
             raise
-        # What was read and not handed out, and how many takings it comes from. Both change in one step,
-        # so that no signal comes in between.
-        self._unread: tuple[deque[Event], int] = deque(), self._watcher.takes
+        # What was read, an iterator over it that stands at what was not handed out, and how many takings it
+        # comes from. All change in one step, so that no signal comes in between.
+        self._unread: tuple[list[Event], Iterator[Event], int] = [], iter(()), self._watcher.takes
         owner._tell_watch("opened", "")
 
     def __enter__(self) -> Watch:
@@ -57,12 +57,11 @@ class Watch:
         return self
 
     def __next__(self) -> Event:
-        events = self._unread[0] or self._fill(None)
-        if not events:
-            raise StopIteration
-        event = events[0]
-        del events[0]  # no call follows, after which Python might run the handler of a signal
-        return event
+        for event in self._unread[1]:
+            return event  # no call comes between, after which Python might run the handler of a signal
+        for event in self._fill(None):
+            return event
+        raise StopIteration
 
     def next(self, timeout: float | None = None) -> Event | None:
         """The next event; None once the watch was closed.
@@ -74,22 +73,21 @@ class Watch:
             TimeoutError: none came in time; the watch lives on.
             Compacted: events were compacted before they could be delivered.
         """
-        events = self._unread[0] or self._fill(timeout)
-        if not events:
-            return None
-        event = events[0]
-        del events[0]  # as above
-        return event
+        for event in self._unread[1]:
+            return event  # as above
+        for event in self._fill(timeout):
+            return event
+        return None
 
-    def _fill(self, timeout: float | None) -> deque[Event]:
+    def _fill(self, timeout: float | None) -> Iterator[Event]:
         """Read the next events; none once the watch was closed."""
         response = self._read(operations.next_changes(self._watcher, timeout))
         if response is None:
-            return deque()
-        events = deque(response.events)
-        self._unread = events, self._watcher.takes
+            return iter(())
+        events = response.events
+        self._unread = events, iter(events), self._watcher.takes
         self._watcher.taken = None
-        return events
+        return self._unread[1]
 
     def responses(self, timeout: float | None = None) -> Iterator[WatchResponse]:
         """Whole responses: all events of a revision are in one; progress reports have none.
@@ -101,7 +99,7 @@ class Watch:
             response = self._read(operations.next_response(self._watcher, timeout))
             if response is None:
                 return
-            self._unread = self._unread[0], self._watcher.takes
+            self._unread = *self._unread[:2], self._watcher.takes
             self._watcher.taken = None
             yield response
 
@@ -119,10 +117,10 @@ class Watch:
     def _reclaim(self) -> None:
         """Give back what was taken last, if a signal kept it from arriving here."""
         watcher = self._watcher
-        if watcher.takes != self._unread[1]:
+        if watcher.takes != self._unread[2]:
             if watcher.taken is not None and watcher.taken.events:
                 self._owner._streams().put_back(watcher)
-            self._unread = self._unread[0], watcher.takes
+            self._unread = *self._unread[:2], watcher.takes
 
     def _tell_end(self, event: str, detail: str) -> None:
         """Tell the hooks, once, how it ended."""
@@ -137,7 +135,8 @@ class Watch:
         A revision of which some events were read and some not is read as a whole again.
         """
         self._reclaim()
-        return operations.resume_revision(self._watcher, self._unread[0])
+        events, at, _ = self._unread
+        return operations.resume_revision(self._watcher, events[len(events) - length_hint(at) :])
 
     @property
     def created_revision(self) -> int:

@@ -314,6 +314,11 @@ class Sockets:
         if self._timer is None:
             self._timer_moved = True  # a connection in use is tested when it is silent
 
+    def _flush_queued(self, link: Link) -> None:
+        """`_flush`, unless nothing is queued, and nobody was cut short who had taken something out."""
+        if link.conn.unwritten or link.tls is not None or self._sending:
+            self._flush(link)
+
     def _flush(self, link: Link, *, preparing: bool = False) -> None:
         """Send what the link has queued.
 

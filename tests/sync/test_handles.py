@@ -76,3 +76,17 @@ def test_a_taking_that_was_cut_short_is_undone_once():
     watcher.put_back()
     assert [len(each.events) for each in watcher.inbox] == [1]
     assert (watcher.buffered_events, watcher.buffered_bytes) == (1, weigh(change(5).events))
+
+
+def test_what_was_read_of_a_response_is_not_asked_for_again():
+    owner = Owner()
+    watch = Watch(owner, WatchRequest(b"k", start_revision=5), None)
+    events = [change(revision).events[0] for revision in (5, 6, 7, 8)]
+    watch._watcher.put(WatchResponse(events=events), weigh(events))
+    watch._watcher.put(change(9), weigh(change(9).events))
+    revisions = [watch.resume_revision]
+    for read in (lambda: next(watch), lambda: watch.next(1), lambda: next(iter(watch)), lambda: next(watch)):
+        revisions.append(read().kv.mod_revision)
+        revisions.append(watch.resume_revision)
+    assert revisions == [5, 5, 6, 6, 7, 7, 8, 8, 9]
+    assert next(watch).kv.mod_revision == 9
