@@ -261,10 +261,12 @@ class WatchMux(WatchPlaces):
 
     def _deliver(self, watcher: Watcher, response: WatchResponse) -> bool:
         """Put a response into the inbox; False if there is no room and the watcher got suspended."""
-        weight = weigh(response.events)
-        if watcher.inbox and self._overflows(watcher, len(response.events) or 1, weight):
-            self._suspend(watcher)
-            return False
+        weight = None
+        if watcher.inbox:
+            weight = weigh(response.events)
+            if self._overflows(watcher, len(response.events) or 1, weight):
+                self._suspend(watcher)
+                return False
         watcher.put(response, weight)
         self._list(watcher)
         return True

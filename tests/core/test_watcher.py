@@ -32,12 +32,13 @@ def test_a_request_cannot_be_changed():
     assert not hasattr(request, "__dict__")
 
 
-def test_the_inbox_counts_events_and_bytes_and_empty_responses_as_one():
+@pytest.mark.parametrize("weighed", [(), (0,), (1,), (0, 1)])
+def test_the_inbox_counts_events_and_bytes_and_empty_responses_as_one(weighed):
     watcher = Watcher(WatchRequest(b"k"))
     assert watcher.take() is None
     first, second = response(put(2), put(3, b"x" * 1000)), response()
-    for each in (first, second):
-        watcher.put(each, weigh(each.events))
+    for number, each in enumerate((first, second)):
+        watcher.put(each, weigh(each.events) if number in weighed else None)
     assert watcher.buffered_events == 3
     assert watcher.buffered_bytes == 2 * EVENT_COST + 2 + 1 + 1000
     assert watcher.take() is first
