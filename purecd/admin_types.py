@@ -10,8 +10,8 @@ Source: etcd api/etcdserverpb/rpc.proto, api/authpb/auth.proto.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
 
+from purecd.records import NamedTuple
 from purecd.types import EMPTY_HEADER, Header, brief
 
 

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from purecd.errors import EtcdError, StatusCode
+from purecd.records import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Protocol, TypeVar, Union
+from typing import Any, Protocol, TypeVar, Union
 
+from purecd.records import NamedTuple
 from purecd.types import brief
 
 Text = Union[str, bytes, bytearray, memoryview]
@@ -39,8 +40,6 @@ class HasId(Protocol):
 
 
 LeaseId = Union[int, HasId]
-
-_R = TypeVar("_R", "Get", "Delete", "Compare")
 
 
 def as_bytes(name: str, data: Text) -> bytes:
@@ -523,6 +522,8 @@ class Txn(_Txn):
 
 Op = Union[Get, Put, Delete, Txn]
 OPS = (Get, Put, Delete, Txn)
+
+_R = TypeVar("_R", Get, Delete, Compare)
 
 
 def _items(name: str, items: Iterable[Any], kinds: tuple[type, ...]) -> tuple[Any, ...]:

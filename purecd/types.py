@@ -10,7 +10,9 @@ Source: etcd api/mvccpb/kv.proto, api/etcdserverpb/rpc.proto.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple, Union
+from typing import Union
+
+from purecd.records import NamedTuple
 
 SHOWN_BYTES = 64  # `repr` shows no more of a key or value
 

@@ -30,13 +30,14 @@ from __future__ import annotations
 
 import copy
 import enum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from purecd import errors
 from purecd.core.actions import CheckPermission, Refresh
 from purecd.core.watcher import Watcher
 from purecd.core.watchstream import MuxStream
 from purecd.errors import EtcdError, StatusCode
+from purecd.records import NamedTuple
 
 if TYPE_CHECKING:
     from purecd.core.endpoints import Random

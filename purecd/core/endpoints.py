@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from purecd.records import NamedTuple
 
 FIRST_WAIT = 0.1
 WAIT_FACTOR = 1.6

@@ -26,9 +26,10 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from purecd.errors import EtcdError
+from purecd.records import NamedTuple
 from purecd.types import Event, WatchResponse
 
 if TYPE_CHECKING:

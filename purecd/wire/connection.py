@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..errors import ProtocolError
+from ..records import NamedTuple
 from . import frames
 from .blocks import BlockDecoder, HeaderBlockParts
 from .faults import ConnectionFault

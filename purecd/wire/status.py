@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from math import ceil
 from struct import Struct
-from typing import NamedTuple
 
 from ..errors import StatusCode
+from ..records import NamedTuple
 from . import frames
 
 LONGEST_MESSAGE = 4096
