@@ -139,6 +139,28 @@ def test_a_missing_directory_is_reported(tmp_path):
         SnapshotFile(str(tmp_path) + "/")
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system takes no such advice")
+@pytest.mark.parametrize("refused", [False, True])
+def test_the_system_is_told_to_write_while_more_is_received(tmp_path, monkeypatch, refused):
+    ranges = []
+    real = os.posix_fadvise
+
+    def advise(descriptor, start, length, advice):
+        ranges.append((start, start + length))
+        if refused:
+            raise OSError("not here")
+        real(descriptor, start, length, advice)
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    piece = os.urandom(3 << 20)
+    with SnapshotFile(tmp_path / "db") as file:
+        for _ in range(7):
+            file.write(piece)
+        file.commit()
+    assert ranges == [(0, 9 << 20), (9 << 20, 18 << 20)]
+    assert (tmp_path / "db").read_bytes() == piece * 7
+
+
 @posix
 def test_file_and_directory_are_synced(tmp_path, monkeypatch):
     # C42: the data before the rename, the rename before the end.

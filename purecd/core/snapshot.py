@@ -68,9 +68,14 @@ class SnapshotReader:
         self.size += len(blob)
         if self.size > self.total:
             raise SnapshotCorrupt(f"snapshot is longer than the {self.total} bytes announced")
-        held = self._tail + blob
-        self._digest.update(held[:-CHECKSUM_SIZE])
-        self._tail = held[-CHECKSUM_SIZE:]
+        if len(blob) >= CHECKSUM_SIZE:  # as a rule; nothing is copied
+            self._digest.update(self._tail)
+            self._digest.update(memoryview(blob)[:-CHECKSUM_SIZE])
+            self._tail = blob[-CHECKSUM_SIZE:]
+        else:
+            held = self._tail + blob
+            self._digest.update(held[:-CHECKSUM_SIZE])
+            self._tail = held[-CHECKSUM_SIZE:]
         return blob
 
     def finish(self) -> SnapshotInfo:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """gRPC responses through a real connection; row names are those of the gRPC interop documents."""
 
-import tracemalloc
-
 import pytest
 
 from purecd.errors import StatusCode
@@ -500,6 +498,7 @@ def test_a_message_of_which_the_last_octet_is_missing():
 
 def test_room_for_a_message_follows_what_has_come():
     # The largest message there is, of which 70,000 octets come.
+    tracemalloc = pytest.importorskip("tracemalloc")  # PyPy has none
     conn = connect()
     stream = start(conn, max_receive=2**31 - 1)
     conn.receive_data(headers(1))
