@@ -73,7 +73,7 @@ class Channel(Logins):
     Attributes:
         carriers: the machines behind watches and leases, and their streams.
         calls: all that were started and have not ended, oldest first.
-        unsent: what arrived or passed caused requests to be queued; the driver sets it back.
+        unsent: what arrived or passed caused something to be queued; the driver sets it back.
     """
 
     def __init__(
@@ -274,10 +274,11 @@ class Channel(Logins):
 
     def settle(self, now: float) -> None:
         """Carry out what the machines of the streams ask for."""
-        self.unsent = True
         self.carriers.run(now)
         for link in list(self.links):
             self._sweep(link, now)
+            if link.conn.unwritten:
+                self.unsent = True
         if self._wanted():
             self._dial(now)
 
