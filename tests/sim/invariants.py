@@ -11,6 +11,8 @@ S6…  watches: S6 filters, S7 order, S8 once, S9 revisions whole, S10 nothing m
      ended, S12 progress true
 S13  a lease that a client believes alive is alive
 S14  no lease is lost while all is well
+S15  a lock is held by one at a time, and only its holder writes        (in `lockers`)
+S16  nobody leaves a key behind in a line, and locks can be had         (in `lockers`)
 S17  commands end by their deadline
 S18  one login at a time; no token is used after it was replaced
 S19  buffers stay bounded, and nothing is left over in the end

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Callable, NamedTuple
 
 from purecd import errors
-from purecd.core import retry
+from purecd.core import kv, line, locks, methods, retry
 from purecd.core.keptlease import LeaseStream
 from purecd.core.link import LinkState
 from purecd.core.links import Links
@@ -20,6 +20,7 @@ from purecd.core.tokens import Tokens
 from purecd.core.watching import WatchMux
 from purecd.core.watchplaces import WatchPlaces
 from purecd.core.watchstream import MuxStream
+from purecd.requests import Txn
 from purecd.wire import frames
 from purecd.wire.http2 import Http2Connection
 from purecd.wire.receiving import ReceivingHalf
@@ -194,6 +195,45 @@ def goaway_kills_streams() -> list[Patch]:
 def unbounded_buffer() -> list[Patch]:
     """A watch that nobody reads holds ever more."""
     return [(WatchMux, "_overflows", lambda self, watcher, events, weight: False)]
+
+
+@shows("S15")
+def lock_after_one_ahead() -> list[Patch]:
+    """Who waits for a lock takes it when the one ahead is gone, without looking who is ahead then."""
+
+    def once(place: line.Place) -> Any:
+        ahead = yield from kv.get(
+            place.prefix,
+            prefix=True,
+            sort_by="create_revision",
+            descending=True,
+            limit=1,
+            max_create_revision=place.create_revision - 1,
+        )
+        if ahead.kv is not None:
+            yield from line._until_deleted(place, ahead.kv.key, ahead.header.revision + 1)
+
+    return [(locks, "wait_turn", once)]
+
+
+@shows("S15")
+def unguarded_writes() -> list[Patch]:
+    """The holder of a lock writes without the compare that the lock is held."""
+
+    def unguarded(place: line.Place, compare: Any, success: Any, failure: Any, idempotent: bool) -> Any:
+        return retry.call(methods.TXN, Txn(compare, success, failure), idempotent=idempotent)
+
+    return [(locks, "guarded", unguarded)]
+
+
+@shows("S16")
+def leave_the_key_behind() -> list[Patch]:
+    """Who gives up waiting for a lock goes without deleting its key."""
+
+    def walk_away(place: line.Place) -> Any:
+        yield from line._put_away(place)
+
+    return [(locks, "leave", walk_away)]
 
 
 @contextmanager

@@ -13,6 +13,7 @@ seed decides everything, and what it showed once it shows again.
     front.py       a third front of the client, beside those for threads and asyncio
     tap.py         what really went over each connection
     workloads.py   what programs do with the client
+    lockers.py     those that take locks
     plans.py       what goes wrong meanwhile, and how long until nothing does any more
     history.py     what really happened, according to the log
     invariants.py  what must be true of it all
@@ -28,12 +29,13 @@ from typing import Any, NamedTuple
 from purecd.memory.calls import ServerCall
 from tests.sim.cluster import PASSWORD, Cluster
 from tests.sim.invariants import Resumes, check, check_commands, check_watch
+from tests.sim.lockers import LockBooks, check_locks
 from tests.sim.network import Network
 from tests.sim.nodes import ClusterOptions
 from tests.sim.plans import Plan
 from tests.sim.tap import Sendings
 from tests.sim.workloads import Books, Program
-from tests.sim.world import World
+from tests.sim.world import Chance, World
 
 TROUBLE = 60.0  # seconds
 SETTLE = 4.0  # seconds in which a leader is elected, and what hung ends
@@ -80,6 +82,8 @@ class Run:
         self.cluster = Cluster(world, self.network, ClusterOptions(rng))
         self.history = self.cluster.history
         self.books = Books()
+        if Chance(-1 - seed).chance(0.3):  # drawn apart: runs without locks are what they would be anyway
+            self.books.locks = LockBooks(self.history)
         auth = rng.chance(0.3)
         if auth:
             self.cluster.create_users()
@@ -163,8 +167,12 @@ class Run:
         check_commands(self.books.asked, self.history, self.sendings)
         for watched in self.books.watched:
             check_watch(watched, self.history)
+        if self.books.locks is not None:
+            check_locks(self.books.locks, self.history)
         trouble = self.world.counts["lease trouble when all was well"]
         check(not trouble, "S14", "a lease was lost or not granted when all was well")
+        trouble = self.world.counts["locks not had when all was well"]
+        check(not trouble, "S16", "a lock was not had when all was well")
 
     def _end(self) -> None:
         """S19: nothing is left over."""

@@ -16,6 +16,7 @@ from purecd.core import watch as watches
 from purecd.core.keptlease import KeptLease
 from purecd.types import GetReply, WatchResponse
 from tests.sim.front import SimClient
+from tests.sim.lockers import LockBooks, Locker
 from tests.sim.tasks import Cancelled, Future, Task
 from tests.sim.world import InvariantError
 
@@ -102,6 +103,7 @@ class Books:
         self.watched: list[Watched] = []
         self.watched_by_number: dict[int, Watched] = {}
         self.leases: dict[int, Held] = {}
+        self.locks: LockBooks | None = None  # most runs are quicker without
         self.strict = False
         self.over = False
         self.numbers = 0
@@ -152,6 +154,9 @@ class Program:
             self.begin(self._watch_on())
         if rng.chance(0.5):
             self.begin(self._hold_leases())
+        if books.locks is not None:
+            for _ in range(1 + rng.below(2)):
+                self.begin(Locker(self, books.locks).run())
 
     def begin(self, coroutine: Any) -> Task:
         """Begin a task of this program."""
