@@ -112,6 +112,7 @@ class ServerConnection:
         self._drain_at: float | None = None
         self._draining = False  # the second GOAWAY is out
         self._ending = False  # closed once everything is sent
+        self._amid_headers = False  # only CONTINUATION is allowed
         self._out = bytearray()
         self._h2 = _quiet_h2(max_header_list)
         limit = {frames.MAX_CONCURRENT_STREAMS: max_concurrent_streams}
@@ -263,9 +264,15 @@ class ServerConnection:
     # The connection.
 
     def _receive_frame(self, frame: bytes, now: float) -> None:
-        if frame[3] == frames.GOAWAY:
+        kind = frame[3]
+        if kind == frames.GOAWAY:
             return  # grpc-go's server takes no notice either
-        late = frame[3] == frames.DATA and frames.stream_of(frame) not in self._streams
+        if kind in (frames.HEADERS, frames.CONTINUATION):
+            self._amid_headers = not frame[4] & frames.END_HEADERS
+        elif frame.startswith(frames.PONG) and not self._amid_headers:
+            self._receive_pong(frame[len(frames.PONG) :], now)
+            return
+        late = kind == frames.DATA and frames.stream_of(frame) not in self._streams
         try:
             events = self._h2.receive_data(frame)
         except h2.exceptions.ProtocolError:
@@ -286,10 +293,10 @@ class ServerConnection:
             self._write(frames.goaway(self._last_id, frames.ENHANCE_YOUR_CALM, b"too_many_pings"))
             self._lose(now)
 
-    def _receive_ping_ack(self, event: Any, now: float) -> None:
-        if event.ping_data == DRAIN_PROBE and self._drain_at is not None:
+    def _receive_pong(self, payload: bytes, now: float) -> None:
+        if payload == DRAIN_PROBE and self._drain_at is not None:
             self._drain()
-        elif event.ping_data == PROBE and self._estimate is not None and self._estimate.answered(now):
+        elif payload == PROBE and self._estimate is not None and self._estimate.answered(now):
             self._widen(self._estimate.size)
 
     def _receive_window(self, event: Any, now: float) -> None:
@@ -300,6 +307,7 @@ class ServerConnection:
             self._h2.increment_flow_control_window(size - self._window)
             self._window = size
             self._h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: size})
+            self._write()
 
     def _drain(self) -> None:
         self._drain_at = None
@@ -441,7 +449,6 @@ _RECEIVERS: dict[type, Callable[[ServerConnection, Any, float], None]] = {
     h2.events.StreamEnded: ServerConnection._receive_end,
     h2.events.StreamReset: ServerConnection._receive_reset,
     h2.events.PingReceived: ServerConnection._receive_ping,
-    h2.events.PingAckReceived: ServerConnection._receive_ping_ack,
     h2.events.WindowUpdated: ServerConnection._receive_window,
     h2.events.RemoteSettingsChanged: ServerConnection._receive_window,
 }

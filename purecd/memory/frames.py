@@ -3,6 +3,7 @@
 
 1. h2 closes its connection on any GOAWAY, sent or received, while calls may go on after one. So this side
    writes its GOAWAYs itself, and does not show h2 the client's.
+   Nor answers to PINGs, which are many, and mean nothing to h2.
 2. h2 is given one whole frame at a time: what came before a broken one counts.
 
 Source: RFC 9113 §3.4, §4.1, §6.
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, RST_STREAM, SETTINGS, PING, GOAWAY = 0x0, 0x3, 0x4, 0x6, 0x7
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, CONTINUATION = 0x0, 0x1, 0x3, 0x4, 0x6, 0x7, 0x9
+END_HEADERS = 0x4
+PONG = bytes((0, 0, 8, PING, 1, 0, 0, 0, 0))  # the head of an answer to a PING
 NO_ERROR, PROTOCOL_ERROR, FRAME_SIZE_ERROR, REFUSED_STREAM, CANCEL, ENHANCE_YOUR_CALM = 0, 1, 6, 7, 8, 11
 MAX_FRAME_SIZE = 16_384
 MAX_CONCURRENT_STREAMS, MAX_FRAME_SIZE_SETTING = 0x3, 0x5  # ids of settings

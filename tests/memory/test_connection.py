@@ -400,6 +400,28 @@ def test_pings_are_answered_and_too_many_end_the_connection(echo):
     assert ("cancel", 1.0) in echo.seen
 
 
+@pytest.mark.parametrize(
+    "octets",
+    [
+        peer.frame(peer.PING, peer.ACK, 1, PROBE),
+        peer.frame(peer.PING, peer.ACK, 0, PROBE[:7]),
+        peer.frame(peer.HEADERS, 0, 1, b"\x83") + peer.frame(peer.PING, peer.ACK, 0, PROBE),
+    ],
+    ids=["on a stream", "too short", "amid headers"],
+)
+def test_an_answer_to_a_ping_where_none_is_allowed_ends_the_connection(echo, octets):
+    server, found = raw(echo, octets)
+    assert found[-1].kind == peer.GOAWAY
+    assert server.closed
+
+
+def test_answers_to_pings_say_nothing(echo):
+    server, _ = raw(echo, peer.frame(peer.HEADERS, 0, 1, b"\x83") + peer.frame(peer.CONTINUATION, 4, 1, b""))
+    server.receive_data(peer.frame(peer.PING, peer.ACK, 0, PROBE) * 200, 0.0)
+    assert server.data_to_send() == b""
+    assert not server.closed
+
+
 def test_pings_after_answers_do_not_count(echo):
     server, _ = raw(echo)
     for stream_id in range(1, 21, 2):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How members compress response headers: in the place of h2's own way, which depends on the version of hpack.
+"""How members compress headers: in the place of h2's own way, which depends on the version of hpack.
 
 What a member sends decides where the network cuts it, and so all that comes after: a seed shows the same on
 all versions only if every octet is the same.
@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Union
+from typing import Any, Union
 
+from hpack import Decoder
 from hpack.huffman import HuffmanEncoder
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 
@@ -24,7 +25,10 @@ FIXED = {(b":status", b"200"): 8}  # fields of the static table that responses h
 FIXED_NAMES = {b":status": 8, b"content-type": 31}
 FIRST = 62  # index of the newest field of the dynamic table
 OVERHEAD = 32  # octets that each field counts for besides its own
+SIZE_UPDATE, SIZE_UPDATE_MASK = 0x20, 0xE0  # how a change of the dynamic table begins
+MOST_KNOWN = 1000
 
+_known: dict[bytes, Any] = {}  # fields by block, of all connections
 _huffman = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
 
 
@@ -68,6 +72,28 @@ class HeaderEncoder:
         self._size += _weight(field)
         while self._size > self.header_table_size:
             self._size -= _weight(self._table.pop())
+
+
+class HeaderDecoder(Decoder):
+    """That of hpack, which remembers blocks that have nothing to do with the dynamic table.
+
+    The client makes no others, and repeats itself.
+    """
+
+    def decode(self, data: bytes, raw: bool = False) -> Any:
+        """As `hpack.Decoder.decode`."""
+        block = bytes(data)
+        entries = self.header_table.dynamic_entries
+        if not raw or entries or (block and block[0] & SIZE_UPDATE_MASK == SIZE_UPDATE):
+            return super().decode(block, raw)
+        fields = _known.get(block)
+        if fields is None:
+            fields = super().decode(block, raw)
+            if not entries:
+                if len(_known) == MOST_KNOWN:
+                    _known.clear()
+                _known[block] = fields
+        return list(fields)
 
 
 def integer(value: int, bits: int, pattern: int) -> bytes:

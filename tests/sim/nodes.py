@@ -10,7 +10,7 @@ from purecd.memory.calls import Handler, ServerCall, Status
 from purecd.memory.connection import UNLIMITED, ServerConnection
 from purecd.memory.log import Command, Done
 from purecd.memory.member import Member, MemberOptions
-from tests.sim.headers import HeaderEncoder
+from tests.sim.headers import HeaderDecoder, HeaderEncoder
 from tests.sim.network import Host, Socket
 from tests.sim.world import Chance, InvariantError, Process, Timer
 
@@ -71,6 +71,7 @@ class Session:
             on_output=lambda: node.stirred.setdefault(self),
         )
         self.conn._h2.encoder = HeaderEncoder()  # type: ignore[assignment]  # has what is used of one
+        self.conn._h2.decoder = HeaderDecoder(self.conn._h2.decoder.max_header_list_size)
         self._pad(options.padding)
         socket.attach(self)
         socket.read(not node.stopped)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import random
 
-from hpack import Decoder
+import pytest
+from hpack import Decoder, Encoder, HPACKDecodingError
 
-from tests.sim.headers import HeaderEncoder
+from tests.sim.headers import HeaderDecoder, HeaderEncoder
 
 HEAD = [(":status", "200"), ("content-type", "application/grpc")]
 
@@ -30,3 +31,24 @@ def test_octets_are_the_same_whatever_is_installed():
     assert encoder.encode(ended).hex(" ") == "bf be"
     assert encoder.encode(failed).hex(" ") == "7f 00 82 0b 5f bf"
     assert encoder.encode(ended).hex(" ") == "c0 bf"
+
+
+def test_a_known_block_is_decoded_without_looking():
+    block = b"\x83\x10\x01a\x01b"
+    fields = [(b":method", b"POST"), (b"a", b"b")]
+    first, second = HeaderDecoder(), HeaderDecoder()
+    assert first.decode(block, raw=True) == fields
+    again = second.decode(block, raw=True)
+    assert again == fields
+    again.clear()  # it is nobody else's
+    assert second.decode(block, raw=True) == fields
+
+
+def test_blocks_of_the_dynamic_table_mean_what_they_mean_there():
+    for value in (b"1", b"2"):
+        encoder, decoder = Encoder(), HeaderDecoder()
+        blocks = [encoder.encode([(b"name", value)]) for _ in range(3)]
+        assert [decoder.decode(block, raw=True) for block in blocks] == [[(b"name", value)]] * 3
+        assert blocks[1] == blocks[2] == b"\xbe"
+    with pytest.raises(HPACKDecodingError):
+        HeaderDecoder().decode(b"\xbe", raw=True)
