@@ -106,7 +106,11 @@ def like_h2(data: bytes) -> None:
     seen = {stream_id: [b"", False, None] for stream_id in streams}
     dead: set[int] = set()
     open_block = 0
+    window = ours.DEFAULT_WINDOW
     for frame in frames[1:]:
+        window -= len(frame.payload) if frame.kind == DATA else 0
+        if window < 0:
+            return  # we open it as data comes, h2 when it is told
         if _not_comparable(frame, streams, dead, open_block):
             return
         refused = False
