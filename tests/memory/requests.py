@@ -11,6 +11,7 @@ import random
 from typing import Any, Callable, NamedTuple
 
 from purecd.pb import messages as pb
+from tests.memory.releases import MODELLED, Asked, avoided
 from tests.memory.sides import Memory, Side
 
 KEYS = (b"a", b"b", b"c", b"d", b"aa", b"ab", b"b\0", b"k1", b"k2", b"k10", b"\0", b"\xff\xff", b"long" * 20)
@@ -48,11 +49,11 @@ class Requests:
 
     Args:
         memory: where the current revision is looked up.
-        keys_only: nothing about users, members and maintenance, and nothing that other releases than the
-            one that is imitated answer otherwise (see docs/fidelity.md).
+        version: the release that is asked. Only the one that is imitated is asked what releases answer
+            differently (`releases.UNLIKE`).
     """
 
-    def __init__(self, seed: int, memory: Memory, keys_only: bool = False) -> None:
+    def __init__(self, seed: int, memory: Memory, version: str = MODELLED) -> None:
         self.rng = random.Random(seed)
         self._store = memory.member.state.store
         self._auth = memory.member.state.auth
@@ -72,17 +73,27 @@ class Requests:
             (self.cluster, 3),
             (self.odd, 1),
         ]
-        self.keys_only = keys_only
-        if keys_only:
-            del self._kinds[-4:]
+        self.alike = version != MODELLED
+        self._avoided = avoided(version)
 
     def next(self) -> Request:
         """The next request, for whoever it is made while auth is on."""
+        while True:
+            request = self._any()
+            if not self._avoided or not self._unlike(request):
+                return request
+
+    def _any(self) -> Request:
         kinds, weights = zip(*self._kinds)
         request: Request = self.rng.choices(kinds, weights)[0]()
         if request.user or request.path.endswith("/Authenticate"):
             return request
         return request._replace(user=self.user())
+
+    def _unlike(self, request: Request) -> bool:
+        service, method = request.path.rsplit(".", 1)[1].split("/")
+        asked = Asked(service, method, request.make(self._memory), request.user, self._auth.enabled)
+        return any(each.concerns(asked) for each in self._avoided)
 
     def user(self) -> str:
         """Who makes the next request."""
@@ -110,7 +121,7 @@ class Requests:
         if not self._chance(share):
             return 0
         now, compacted = self._store.revision, self._store.compacted
-        if self.keys_only:
+        if self.alike:
             return self.rng.randint(max(1, compacted), now + 1)
         near = (now, now - 1, now + 1, now + 1000, compacted, compacted - 1, compacted + 1, -1, 1)
         return self.rng.choice((*near, self.rng.randint(max(1, compacted), now)))
@@ -123,10 +134,10 @@ class Requests:
             range_end=end,
             limit=rng.choice((0, 0, 0, 1, 2, 5, -1)),
             revision=self._revision(),
-            sort_order=rng.choice((0, 0, 1, 2) if self.keys_only else (0, 0, 1, 2, 3)),
+            sort_order=rng.choice((0, 0, 1, 2) if self.alike else (0, 0, 1, 2, 3)),
             sort_target=rng.choice((0, 0, 1, 2, 3, 4)),
             serializable=self._chance(0.3),
-            keys_only=self._chance(0.15) and not self.keys_only,
+            keys_only=self._chance(0.15) and not self.alike,
             count_only=self._chance(0.1),
         )
         for field in ("min_mod_revision", "max_mod_revision", "min_create_revision", "max_create_revision"):
@@ -196,7 +207,7 @@ class Requests:
         ]
         if kind == "range":
             ranged = self._range_message()
-            if self._chance(0.7):
+            if self._chance(0.7) or (self.alike and ranged.revision > self._store.revision):
                 ranged.revision = 0
             return pb.RequestOp(request_range=ranged)
         if kind == "put":
@@ -381,10 +392,13 @@ class Requests:
         """What creates a watcher."""
         rng = self.rng
         key, end = self._range()
+        start = self._revision(0.4)
+        if self.alike and 0 < start == self._store.compacted:
+            start += 1  # up to 3.5.15 and 3.4.33 a deletion of that revision is not told
         return pb.WatchCreateRequest(
             key=key,
             range_end=end,
-            start_revision=self._revision(0.4),
+            start_revision=start,
             prev_kv=self._chance(0.4),
             watch_id=rng.choice((0, 0, 0, 0, 1, 5, 9)),
             filters=rng.choice(((), (), (), (0,), (1,), (0, 1))),
