@@ -5,8 +5,10 @@
    answer was lost can be repeated without leaving an orphan behind.
 2. ``lease already exists`` after an attempt of unknown outcome means that this attempt was applied;
    ``lease not found`` when revoking means the same.
+3. Only the leader knows how long a lease has left. A member that was asked in its place, having been the
+   leader a moment ago, says "for ever" in many releases: it is asked again.
 
-Source: etcd client/v3/lease.go, server/etcdserver/api/v3rpc/lease.go.
+Source: etcd client/v3/lease.go, server/etcdserver/api/v3rpc/lease.go, server/lease/lease.go (Remaining).
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from purecd.admin_types import (
     LeaseTimeToLiveReply,
 )
 from purecd.core import methods
-from purecd.core.op import Call, Op, now, random_id
+from purecd.core.op import Call, Op, now, random_id, sleep
 from purecd.core.replies import header_of
 from purecd.core.retry import call
 from purecd.core.streaming import end_stream, open_stream
@@ -28,6 +30,9 @@ from purecd.errors import EtcdError
 from purecd.options import DEFAULT_TIMEOUT, Timeout
 from purecd.pb import messages
 from purecd.requests import LeaseId, as_int, as_lease_id
+
+NO_DEADLINE = 9_223_372_036  # seconds left of a lease, according to a member that does not lead
+ASK_AGAIN = 0.1  # seconds
 
 
 def grant(ttl: int, *, lease_id: int = 0, timeout: Timeout = DEFAULT_TIMEOUT) -> Op[LeaseGrantReply]:
@@ -77,9 +82,13 @@ def grant(ttl: int, *, lease_id: int = 0, timeout: Timeout = DEFAULT_TIMEOUT) ->
 
 def _find(lease_id: int) -> Op[LeaseGrantReply | None]:
     """The lease that an attempt without an answer granted; None when it does not exist."""
-    asked_at = yield from now()
     try:
-        found = yield from time_to_live(lease_id)
+        while True:
+            asked_at = yield from now()
+            found = yield from time_to_live(lease_id)
+            if found.ttl != NO_DEADLINE:
+                break
+            yield from sleep(ASK_AGAIN)
     except EtcdError as error:
         error.maybe_applied = True  # the grant
         raise

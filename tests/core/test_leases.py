@@ -14,7 +14,7 @@ from purecd.admin_types import (
     LeaseTimeToLiveReply,
 )
 from purecd.core import exchange, leases, methods
-from purecd.core.op import Attach, Call, Detach, Next
+from purecd.core.op import Attach, Call, Detach, Next, Sleep
 from purecd.core.serverstream import ServerStream
 from purecd.pb import messages
 from purecd.types import EMPTY_HEADER, Header
@@ -108,6 +108,28 @@ def test_a_grant_that_took_long_is_dated_by_what_is_left():
     # Three failed attempts lie between the first sending and the answer.
     world = Stepper(granted(ttl=10), alive(ttl=9, granted_ttl=10), clock=(100.0, 108.0, 108.0))
     assert world.run(leases.grant(10)).sent_at == 107.0
+
+
+NO_DEADLINE = alive(ttl=9_223_372_036, granted_ttl=10)  # from a member that does not lead, or no longer
+
+
+@pytest.mark.parametrize(
+    ("first", "sent_at"),
+    [([lost_answer(), exists()], 109.0 + 7 - 10), ([granted()], 110.0 + 7 - 10)],
+    ids=["found", "took long"],
+)
+def test_a_member_that_knows_no_deadline_is_asked_again(first, sent_at):
+    world = Stepper(*first, NO_DEADLINE, NO_DEADLINE, alive(ttl=7), clock=(100.0, 108.0, 108.0, 109.0, 110.0))
+    assert world.run(leases.grant(10)).sent_at == sent_at
+    assert [call.method for call in world.calls[len(first) :]] == [methods.LEASE_TIME_TO_LIVE] * 3
+    assert world.log.count(Sleep) == 2
+
+
+def test_a_lease_of_which_no_member_knows_the_deadline_counts_from_its_sending():
+    late = errors.DeadlineExceeded("no answer")
+    late.final = True
+    world = Stepper(granted(), NO_DEADLINE, late, clock=(100.0, 108.0))
+    assert world.run(leases.grant(10)) == LeaseGrantReply(HEADER, 77, 10, 100.0)
 
 
 @pytest.mark.parametrize("answer", [errors.Unavailable("lost"), alive(ttl=-1, granted_ttl=0)])
