@@ -57,7 +57,8 @@ class LeaseTimeToLiveReply(NamedTuple):
     """How long a lease still lives.
 
     Attributes:
-        ttl: whole seconds left, rounded down; -1 when the lease does not exist (any more).
+        ttl: whole seconds left, rounded down; -1 when the lease does not exist (any more), 9,223,372,036 from
+            a member that was asked as the leader and was none any more: in many releases it cannot know.
         granted_ttl: seconds it was granted, 0 when it does not exist.
         keys: the keys attached to it, if asked for.
     """
