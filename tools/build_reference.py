@@ -33,6 +33,7 @@ HANDLES = (
     ("Watch", "purecd.sync.handles", "purecd.aio.handles"),
     ("Lease", "purecd.sync.leases", "purecd.aio.leases"),
     ("Lock", "purecd.sync.locks", "purecd.aio.locks"),
+    ("Election", "purecd.sync.elections", "purecd.aio.elections"),
     ("Namespaced", "purecd.sync.commands", "purecd.aio.commands"),
 )
 
@@ -217,7 +218,7 @@ def _same_options() -> bool:
 
 
 def handles() -> Iterator[str]:
-    yield "## Watches, leases, locks, namespaces"
+    yield "## Watches, leases, locks, elections, namespaces"
     for name, blocking, awaited in HANDLES:
         cls = getattr(import_module(blocking), name)
         twin = getattr(import_module(awaited), f"Async{name}", None)

@@ -22,6 +22,7 @@ from purecd.requests import Text
 from purecd.types import KeyValue
 
 if TYPE_CHECKING:
+    from purecd.aio.elections import AsyncElection
     from purecd.aio.locks import AsyncLock
 
 T = TypeVar("T")
@@ -188,6 +189,22 @@ class AsyncCommands:
         from purecd.aio.locks import AsyncLock
 
         return AsyncLock(self, name, ttl, lease, timeout)
+
+    def election(self, name: Text, *, ttl: int = 60, lease: AsyncLease | None = None) -> AsyncElection:
+        """An election, to stand in or to watch.
+
+        Args:
+            name: of the election, not that of a lock, too. Its candidates are the keys below ``name/``.
+            ttl: seconds until another leads when this process dies. While it leads or waits it has a lease of
+                its own.
+            lease: one that is kept alive already, to be used instead. It is not revoked by resigning.
+
+        Raises:
+            ValueError: `name` is empty.
+        """
+        from purecd.aio.elections import AsyncElection
+
+        return AsyncElection(self, name, ttl, lease)
 
     def namespace(self, prefix: Text) -> AsyncNamespaced:
         """The same client, seen from below a prefix: keys there, and only those.

@@ -17,7 +17,7 @@ from purecd.options import DEFAULT_TIMEOUT, Timeout, deadline_after
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from purecd.core.line import Place
+    from purecd.core.line import Doubt, Place
 
 logger = logging.getLogger("purecd")
 
@@ -50,7 +50,7 @@ class AsyncLease:
         self._ended = asyncio.Event()
         self._keeping = False
         self._places: set[Place] = set()  # where it stands in line
-        self._doubts: set[bytes] = set()  # see `purecd.core.line`, rule 4
+        self._doubts: set[Doubt] = set()  # see `purecd.core.line`, rule 4
 
     def __repr__(self) -> str:
         return f"<Lease {self.id:x} ttl={self.ttl}{' lost' if self.lost else ''}>"

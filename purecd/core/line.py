@@ -8,11 +8,13 @@
    that an end of one wakes one; each time it looks again, at its own key, too.
 3. A request to join can be repeated: it makes the key only where there is none, and the key's value tells
    whether an attempt without an answer has made it. So no two places share a key, though they share a lease.
+   The value is a random number for a lock. In an election it is the proposal, and tells only after such an
+   attempt.
 4. Nobody who gives up leaves a key behind. A place with a lease of its own goes with the lease, whatever else
    is still on its way. In a shared lease the key is deleted; what may be left over nevertheless is remembered
    with the lease (`Place.doubts`), and is deleted before the lease stands in that line again.
-5. A key is deleted by what no other key has, its create revision or its value, so a deletion that arrives
-   late does no harm.
+5. A key is deleted by what no other key has, its create revision or such a random number, so a deletion that
+   arrives late does no harm.
 
 Source: etcd client/v3/concurrency/{key,mutex,election}.go. That client watches on when its own key is gone,
 and deletes by key alone.
@@ -20,8 +22,10 @@ and deletes by key alone.
 
 from __future__ import annotations
 
+from typing import Union
+
 from purecd import errors
-from purecd.core import methods, retry
+from purecd.core import kv, methods, retry
 from purecd.core.keptlease import KeptLease
 from purecd.core.op import Attach, Next, Op, Sleep, now, random_id
 from purecd.core.watch import close_watch, watch_request
@@ -34,6 +38,9 @@ EXPIRED = "its lease has expired or was revoked"
 PAUSES = (0.05, 0.2, 0.8)  # seconds between attempts to delete a key that may still be made
 
 
+Doubt = Union[int, bytes]
+
+
 class Place:
     """One place in a line.
 
@@ -41,11 +48,14 @@ class Place:
         name: of the lock or the election.
         kept: the lease that the place lives by.
         own: the lease is there for this place alone; who made it revokes it.
-        doubts: values of keys of this lease that may be left over; all places of the lease share it.
+        doubts: create revisions of keys of this lease that may be left over, or values where the revision is
+            not known; all places of the lease share it.
+        value: of the key; None for a random number.
 
     Attributes:
         prefix, key: of the line, and of this place in it.
-        value: of the key; nobody else's, unless it was set before joining.
+        value: of the key.
+        unique: nobody else's key has the value.
         create_revision: of the key, 0 while it is not known.
         asked: the key may exist.
         over: given up from this side; who waits stops waiting.
@@ -62,18 +72,22 @@ class Place:
         "over",
         "own",
         "prefix",
+        "unique",
         "value",
         "watcher",
     )
 
-    def __init__(self, name: bytes, kept: KeptLease, own: bool, doubts: set[bytes]) -> None:
+    def __init__(
+        self, name: bytes, kept: KeptLease, own: bool, doubts: set[Doubt], value: bytes | None = None
+    ) -> None:
         self.name = name
         self.prefix = name + b"/"
         self.key = self.prefix + b"%x" % kept.lease_id
         self.kept = kept
         self.own = own
         self.doubts = doubts
-        self.value = b""
+        self.value = value or b""
+        self.unique = value is None
         self.create_revision = 0
         self.asked = False
         self.over = False
@@ -88,6 +102,11 @@ class Place:
         if self.create_revision:
             return create_revision(self.key) == self.create_revision
         return value(self.key) == self.value
+
+    @property
+    def doubt(self) -> Doubt:
+        """What tells that a key is what this place has left over."""
+        return self.create_revision or self.value
 
     def lost(self, why: str) -> errors.LockLost:
         """The error that tells that the place is gone."""
@@ -136,7 +155,7 @@ def join(place: Place, *, if_empty: bool = False) -> Op[bool]:
 
     Sends: KV/Txn, repeatable.
     """
-    if not place.value:
+    if place.unique and not place.value:
         place.value = b"%016x" % (yield from random_id())
     key = place.prefix if if_empty else place.key
     first = Get(place.prefix, prefix=True, sort_by="create_revision", limit=1, keys_only=True)
@@ -146,30 +165,43 @@ def join(place: Place, *, if_empty: bool = False) -> Op[bool]:
         [Get(place.key), first],
     )
     while True:
-        place.asked = True
-        try:
-            reply = yield from retry.call(methods.TXN, request, idempotent=True)
-        except errors.LeaseNotFound as error:
-            place.asked = False  # the keys of a lease go with it
-            raise place.lost(EXPIRED) from error
-        except EtcdError as error:
-            place.asked = error.maybe_applied
-            raise
+        reply, again = yield from _ask(place, request)
         if reply.succeeded:
             place.create_revision = reply.header.revision
             return _is_first(place, reply.gets[0])
         found = reply.gets[0].kv
-        if found is None or found.value != place.value:
-            place.asked = False
         if found is None:
+            place.asked = False
             return False
-        if found.value == place.value:  # an attempt without an answer has made it
-            place.create_revision = found.create_revision
-            return _is_first(place, reply.gets[1])
-        if found.value not in place.doubts:
-            raise RuntimeError(f"lease {place.kept.lease_id:x} is in line for {place.name!r} already")
-        yield from _delete(place.key, value(place.key) == found.value)
-        place.doubts.discard(found.value)
+        left_over = place.doubts & {found.create_revision, found.value}
+        if left_over:
+            yield from _delete(place.key, create_revision(place.key) == found.create_revision)
+            place.doubts.difference_update(left_over)
+            continue
+        if found.value != place.value or not (again or place.unique):
+            place.asked = False
+            raise RuntimeError(f"lease {place.kept.lease_id:x} is in line for {brief(place.name)} already")
+        place.create_revision = found.create_revision
+        return _is_first(place, reply.gets[1])
+
+
+def _ask(place: Place, request: Txn) -> Op[tuple[TxnReply, bool]]:
+    """Ask for a place in line; whether an earlier attempt may have made the key, too."""
+    place.asked = True
+    again = False
+    while True:
+        try:
+            reply: TxnReply = yield from retry.call(methods.TXN, request, idempotent=again)
+            return reply, again
+        except errors.LeaseNotFound as error:
+            place.asked = False  # the keys of a lease go with it
+            raise place.lost(EXPIRED) from error
+        except EtcdError as error:
+            if not again and error.maybe_applied and retry.may_repeat(methods.TXN, error, idempotent=True):
+                again = True
+                continue
+            place.asked = again or error.maybe_applied
+            raise
 
 
 def _is_first(place: Place, first: GetReply) -> bool:
@@ -255,7 +287,7 @@ def leave(place: Place) -> Op[None]:
     try:
         yield from _withdraw(place)
     except BaseException as error:
-        place.doubts.add(place.value)
+        place.doubts.add(place.doubt)
         if not isinstance(error, EtcdError):
             raise
     place.asked = False
@@ -264,11 +296,16 @@ def leave(place: Place) -> Op[None]:
 def _withdraw(place: Place) -> Op[None]:
     """Delete the key, also one that is still being made: that request may arrive after this one."""
     for pause in PAUSES:
-        deleted = yield from _delete(place.key, place.is_there)
-        if deleted or place.create_revision:
-            return
+        if not (place.create_revision or place.unique):
+            found = (yield from kv.get(place.key)).kv
+            if found is not None and found.value == place.value:
+                place.create_revision = found.create_revision
+        if place.create_revision or place.unique:
+            deleted = yield from _delete(place.key, place.is_there)
+            if deleted or place.create_revision:
+                return
         yield Sleep(pause)
-    place.doubts.add(place.value)
+    place.doubts.add(place.doubt)
 
 
 def _delete(key: bytes, condition: Compare) -> Op[bool]:

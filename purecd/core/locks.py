@@ -78,10 +78,10 @@ def release(place: Place) -> Op[None]:
     except GeneratorExit:
         raise
     except BaseException:
-        place.doubts.add(place.value)
+        place.doubts.add(place.doubt)
         raise
     place.asked = False
-    place.doubts.discard(place.value)
+    place.doubts.discard(place.doubt)
     if not reply:
         raise place.lost(GONE)
 

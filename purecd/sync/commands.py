@@ -22,6 +22,7 @@ from purecd.types import KeyValue
 if TYPE_CHECKING:
     from purecd.core.namespace import Namespace
     from purecd.core.scan import Scan
+    from purecd.sync.elections import Election
     from purecd.sync.handles import Watch
     from purecd.sync.leases import Lease, LeaseKeeper
     from purecd.sync.locks import Lock
@@ -199,6 +200,22 @@ class Commands:
         from purecd.sync.locks import Lock
 
         return Lock(self, name, ttl, lease, timeout)
+
+    def election(self, name: Text, *, ttl: int = 60, lease: Lease | None = None) -> Election:
+        """An election, to stand in or to watch.
+
+        Args:
+            name: of the election, not that of a lock, too. Its candidates are the keys below ``name/``.
+            ttl: seconds until another leads when this process dies. While it leads or waits it has a lease of
+                its own.
+            lease: one that is kept alive already, to be used instead. It is not revoked by resigning.
+
+        Raises:
+            ValueError: `name` is empty.
+        """
+        from purecd.sync.elections import Election
+
+        return Election(self, name, ttl, lease)
 
     def namespace(self, prefix: Text) -> Namespaced:
         """The same client, seen from below a prefix: keys there, and only those.

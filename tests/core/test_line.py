@@ -129,16 +129,35 @@ def test_a_lease_stands_in_a_line_once():
     assert not mine.asked
 
 
-def test_what_was_left_over_is_deleted_first():
-    doubts = {b"old"}
+@pytest.mark.parametrize("doubt", [b"old", 5], ids=["by its value", "by its revision"])
+def test_what_was_left_over_is_deleted_first(doubt):
+    doubts = {doubt, 4, b"older"}
     mine = place(doubts=doubts)
     answers = there([kv(KEY, 5, b"old")], [kv(KEY, 5)]), TxnReply(header(8), True), made(9, kv(KEY, 9))
     world = stepper(*answers)
     assert world.run(line.join(mine)) is True
     assert mine.create_revision == 9, "a late deletion of the old key cannot mean this one"
     deletion = sent(world.calls[1])
-    assert (deletion.compare[0].value, deletion.success[0].request_delete_range.key) == (b"old", KEY)
-    assert doubts == set()
+    assert (deletion.compare[0].create_revision, deletion.success[0].request_delete_range.key) == (5, KEY)
+    assert doubts == {4, b"older"}
+
+
+def test_a_value_that_others_may_have_counts_only_after_an_attempt_without_an_answer():
+    same = there([kv(KEY, 5, b"me")], [kv(KEY, 5)])
+    with pytest.raises(RuntimeError, match="already"):
+        stepper(same).run(line.join(place(value=b"me")))
+    mine = place(value=b"me")
+    world = stepper(lost_answer(), same)
+    assert world.run(line.join(mine)) is True
+    assert (mine.create_revision, mine.unique) == (5, False)
+    assert sent(world.calls[0]).success[0].request_put.value == b"me"
+
+
+def test_a_refusal_after_an_attempt_without_an_answer_leaves_it_open():
+    mine = place()
+    with pytest.raises(errors.PermissionDenied):
+        stepper(lost_answer(), errors.PermissionDenied()).run(line.join(mine))
+    assert mine.asked
 
 
 def test_joining_only_an_empty_line():
@@ -341,4 +360,16 @@ def test_a_key_that_could_not_be_deleted_is_remembered(error):
             world.run(line.leave(mine))
     else:
         world.run(line.leave(mine))
-    assert mine.doubts == {VALUE}
+    assert mine.doubts == {5}
+
+
+def test_a_key_with_a_value_that_others_may_have_is_looked_for_first():
+    # By its value a late deletion could mean a key that the same lease makes later.
+    mine = place(value=b"me")
+    mine.asked = True
+    found_it = GetReply(kvs=[kv(KEY, 9, b"me")])
+    world = stepper(NOTHING, found_it, TxnReply(header(10), True))
+    world.run(line.leave(mine))
+    assert world.log == [Call, Sleep, Call, Call]
+    assert sent(world.calls[-1]).compare[0].create_revision == 9
+    assert mine.doubts == set()

@@ -21,13 +21,14 @@ import pytest
 import purecd
 from purecd import EtcdError
 from purecd.aio.commands import AsyncView
+from purecd.aio.elections import AsyncElection
 from purecd.aio.groups import AsyncGroup
 from purecd.aio.leases import AsyncLease
 from purecd.aio.locks import AsyncLock
 from purecd.options import Timeout
 from purecd.types import Event, WatchResponse
 
-HANDLES = (AsyncLease, AsyncLock, AsyncView)
+HANDLES = (AsyncElection, AsyncLease, AsyncLock, AsyncView)
 _Self = TypeVar("_Self", bound="AioObject")
 
 SLACK = 0.5
@@ -113,13 +114,16 @@ class Aio:
 
         value = self.run(call())
         if hasattr(value, "__aiter__"):
-            return self.iterate(value)
+            return self.iterate(value, at_most=256 if method.__name__ == "scan" else 1)
         return AioObject(self, value) if isinstance(value, HANDLES) else value
 
-    def iterate(self, items: AsyncIterator[Any]) -> Iterator[Any]:
+    def iterate(self, items: AsyncIterator[Any], at_most: int) -> Iterator[Any]:
         """The items of an asynchronous generator; closing it closes that one.
 
         They are taken 1, 2, 4 and so on at once: each change of the thread costs more than an item.
+
+        Args:
+            at_most: so many are taken at once; 1 when they are to be waited for.
         """
 
         async def take_some(count: int) -> tuple[list[Any], BaseException | None]:
@@ -140,7 +144,7 @@ class Aio:
                     return
                 if error is not None:
                     raise error
-                count = min(2 * count, 256)
+                count = min(2 * count, at_most)
         finally:
             if hasattr(items, "aclose"):
                 self.run(items.aclose())
@@ -166,7 +170,7 @@ class Aio:
 
 
 class AioObject:
-    """A client, a view, a group of commands, a lease or a lock of asyncio, whose methods block."""
+    """A client, a view, a group of commands or a handle of asyncio, whose methods block."""
 
     def __init__(self, front: Aio, wrapped: Any) -> None:
         self._front = front

@@ -19,6 +19,7 @@ ETCD = Etcd(MemberOptions().version, None)
 
 MODULES = {
     "test_auth",
+    "test_elections",
     "test_hooks",
     "test_kv",
     "test_leases",
@@ -35,7 +36,7 @@ MODULES = {
 }
 QUICK = {"test_kv", "test_members", "test_txn", "test_watch"}  # on every interpreter that CI has
 
-SERVICE = "has no service for locks"
+SERVICE = "has no services for locks and elections"
 METRICS = "counts by etcd's metrics, which it does not serve"
 PROCESS = "needs a process, or a peer URL"
 LONG = "takes long, and is about the client"
@@ -65,6 +66,7 @@ NOT = {
     "test_renewals_go_on_after_a_restart": LONG,
     "test_stopping_early_releases_the_stream": METRICS,
     "test_the_lock_of_who_is_gone_passes_on": LONG,
+    "test_the_election_service_of_the_server": SERVICE,
     "test_the_lock_service_of_the_server": SERVICE,
     "test_views_share_the_connections_of_their_client": METRICS,
 }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from purecd import errors
 from purecd.core import leases, locks
 from purecd.core.keptlease import KeptLease
-from purecd.core.line import Place
+from purecd.core.line import Doubt, Place
 from purecd.requests import Put
 from tests.sim.tasks import Cancelled
 from tests.sim.world import InvariantError
@@ -82,7 +82,7 @@ class Locker:
         self._program = program
         self._books = books
         self._world = program.world
-        self._doubts: set[bytes] = set()
+        self._doubts: set[Doubt] = set()
         self._left: list[Place] = []  # in the present lease; their keys must not be there
 
     async def run(self) -> None:
@@ -142,7 +142,7 @@ class Locker:
         if task.result:
             await self._hold(place)
             return
-        if not place.own and place.value not in self._doubts:
+        if not place.own and place.doubt not in self._doubts:
             self._left.append(place)
             self._check_left()
         if strict and isinstance(task.error, errors.DeadlineExceeded):

@@ -60,6 +60,11 @@ def watches_and_leases(client: purecd.Client) -> None:
             assert_type(lock.txn(success=[purecd.Put("k", "v")]), purecd.TxnReply)
         client.lock("jobs", lease=7)  # type: ignore[arg-type]  # it must be kept alive
     assert_type(client.lock("jobs").acquire(timeout=1), int)
+    with client.election("scheduler") as election:
+        assert_type(election.campaign("me"), int)
+        assert_type(election.leader(), Optional[purecd.KeyValue])
+        for leader in election.observe():
+            assert_type(leader, purecd.KeyValue)
     below = client.namespace("app/")
     assert_type(below.get("k"), purecd.GetReply)
 
