@@ -137,7 +137,7 @@ class Requests:
             sort_order=rng.choice((0, 0, 1, 2) if self.alike else (0, 0, 1, 2, 3)),
             sort_target=rng.choice((0, 0, 1, 2, 3, 4)),
             serializable=self._chance(0.3),
-            keys_only=self._chance(0.15) and not self.alike,
+            keys_only=self._chance(0.15),
             count_only=self._chance(0.1),
         )
         for field in ("min_mod_revision", "max_mod_revision", "min_create_revision", "max_create_revision"):
