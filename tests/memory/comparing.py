@@ -27,6 +27,7 @@ DIFFERENCES = {
     "sizes": "octets of the database, of Status",
     "raft-index": "the log of a real member begins with entries about the cluster, of Status",
     "token": "tokens are random",
+    "lease-of-keys-only": "3.7 leaves the lease out with the value",
     "space-after-alarms": "of Status, which 3.7 leaves out",
     "hash-of-compaction": "HashKV of the revision of a compaction is for a long time what was computed then",
 }
@@ -157,6 +158,10 @@ class Both:
         by is compared.
         """
         kvs = plain.get("kvs", [])
+        if message.keys_only and self.label.startswith("3.7"):
+            self._note("lease-of-keys-only")
+            for kv in kvs:
+                kv.pop("lease", None)
         if message.sort_target == 0 or len(kvs) < 2:
             return
         field = SORT_FIELDS[message.sort_target]
