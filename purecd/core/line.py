@@ -58,6 +58,7 @@ class Place:
         unique: nobody else's key has the value.
         create_revision: of the key, 0 while it is not known.
         asked: the key may exist.
+        repeated: two requests may be under way that make it.
         over: given up from this side; who waits stops waiting.
         watcher: what it waits with.
     """
@@ -72,6 +73,7 @@ class Place:
         "over",
         "own",
         "prefix",
+        "repeated",
         "unique",
         "value",
         "watcher",
@@ -90,6 +92,7 @@ class Place:
         self.unique = value is None
         self.create_revision = 0
         self.asked = False
+        self.repeated = False
         self.over = False
         self.watcher: Watcher | None = None
 
@@ -192,13 +195,14 @@ def _ask(place: Place, request: Txn) -> Op[tuple[TxnReply, bool]]:
     while True:
         try:
             reply: TxnReply = yield from retry.call(methods.TXN, request, idempotent=again)
+            place.repeated = False
             return reply, again
         except errors.LeaseNotFound as error:
             place.asked = False  # the keys of a lease go with it
             raise place.lost(EXPIRED) from error
         except EtcdError as error:
             if not again and error.maybe_applied and retry.may_repeat(methods.TXN, error, idempotent=True):
-                again = True
+                again = place.repeated = True
                 continue
             place.asked = again or error.maybe_applied
             raise
@@ -302,8 +306,10 @@ def _withdraw(place: Place) -> Op[None]:
                 place.create_revision = found.create_revision
         if place.create_revision or place.unique:
             deleted = yield from _delete(place.key, place.is_there)
-            if deleted or place.create_revision:
+            if (deleted or place.create_revision) and not place.repeated:
                 return
+            if deleted:
+                place.repeated, place.create_revision = False, 0  # the other request may make it again
         yield Sleep(pause)
     place.doubts.add(place.doubt)
 

@@ -344,6 +344,36 @@ def test_a_key_that_is_still_being_made_is_deleted_when_it_is_there():
     assert mine.doubts == set()
 
 
+def repeated(**options):
+    """A place for which two requests went out, neither of which was answered."""
+    mine = place(**options)
+    late = errors.DeadlineExceeded(maybe_applied=True)
+    late.final = True
+    with pytest.raises(errors.DeadlineExceeded):
+        stepper(lost_answer(), late).run(line.join(mine))
+    return mine
+
+
+@pytest.mark.parametrize("second", [1, 2, 3])
+def test_a_key_that_a_second_attempt_makes_again_is_deleted_again(second):
+    # The deletion overtakes one of them.
+    mine = repeated()
+    answers = [TxnReply(header(8), made_it) for made_it in (True, *[False] * (second - 1), True)]
+    world = stepper(*answers[:3])
+    world.run(line.leave(mine))
+    assert len(world.calls) == min(second + 1, 3)
+    assert mine.doubts == (set() if second < 3 else {mine.value})
+
+
+def test_a_key_with_a_value_of_the_callers_is_looked_for_again_after_a_second_attempt():
+    mine = repeated(value=b"me")
+    first, second = GetReply(kvs=[kv(KEY, 8, b"me")]), GetReply(kvs=[kv(KEY, 9, b"me")])
+    world = stepper(first, TxnReply(header(10), True), second, TxnReply(header(11), True))
+    world.run(line.leave(mine))
+    assert [sent(call).compare[0].create_revision for call in world.calls[1::2]] == [8, 9]
+    assert mine.doubts == set()
+
+
 def test_a_key_that_may_still_be_made_is_remembered():
     mine = in_line(0)
     world = stepper(*[TxnReply(header(8), False)] * 3)
