@@ -545,3 +545,32 @@ def test_threads_end_with_the_locks(server, prefix):
     with purecd.Client(server.endpoint) as client, client.lock(prefix + "lock"):
         assert threading.active_count() == before + 1, "one renews leases"
     until(lambda: threading.active_count() == before)
+
+
+def test_a_user_with_rights_below_a_prefix(front, start_server):
+    # R-C2 with auth: who may not stand in a line is told so, and leaves no lease behind.
+    server = start_server()
+    root = front.client(server.endpoint)
+    root.roles.add("root")
+    root.users.add("root", "r")
+    root.users.grant_role("root", "root")
+    root.roles.add("locker")
+    root.roles.grant_permission("locker", "locks/", prefix=True, allow="readwrite")
+    root.users.add("ann", "a")
+    root.users.grant_role("ann", "locker")
+    root.auth.enable()
+    ann = front.client(server.endpoint, user="ann", password="a")
+    with ann.lock("locks/a", ttl=30) as lock:
+        waiter = Thread(ann.lock("locks/a", ttl=30).acquire)
+        until(lambda: len(line(ann, "locks/a")) == 2)
+        assert lock.txn(success=[Put("locks/data", "1")]).succeeded
+    assert waiter.result() > 0
+    with ann.election("locks/e", ttl=30) as election:
+        election.campaign("ann")
+        leaders = ann.election("locks/e").observe(timeout=SOON)
+        assert next(leaders).value == b"ann"
+        leaders.close()
+    before = ann.leases.list().ids
+    with pytest.raises(errors.PermissionDenied):
+        ann.lock("others").acquire()
+    assert ann.leases.list().ids == before
