@@ -541,10 +541,11 @@ def test_the_lock_service_of_the_server(server, prefix):
 
 
 def test_threads_end_with_the_locks(server, prefix):
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with purecd.Client(server.endpoint) as client, client.lock(prefix + "lock"):
-        assert threading.active_count() == before + 1, "one renews leases"
-    until(lambda: threading.active_count() == before)
+        started = set(threading.enumerate()) - before
+        assert [each.name for each in started] == ["purecd-leases"]
+    until(lambda: not any(each.is_alive() for each in started))
 
 
 def test_a_user_with_rights_below_a_prefix(front, start_server):
