@@ -54,7 +54,7 @@ class AsyncLock(AsyncContender):
             LockLost: the lease was lost while waiting.
             RuntimeError: this `AsyncLock` is in use, or its lease is in the line by another.
 
-        Sends: Lease/LeaseGrant, unless a lease was given; KV/Txn; while others are ahead KV/Txn and
+        Sends: Lease/LeaseGrant, unless a lease was given; KV/Txn; while others are ahead KV/Range and
             Watch/Watch. Repeatable. Lease/LeaseRevoke, or KV/Txn in a given lease, when it gives up.
         """
         await self._take(locks.acquire, self._timeout if timeout is DEFAULT_TIMEOUT else timeout)

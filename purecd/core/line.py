@@ -218,31 +218,27 @@ def wait_turn(place: Place) -> Op[None]:
     Raises:
         LockLost: its key is gone, or its lease has ended.
 
-    Sends: KV/Txn that reads, and Watch/Watch, for each one ahead that is waited for.
+    Sends: KV/Range, and Watch/Watch, for each one ahead that is waited for.
     """
-    look = Txn(
-        [],
-        [
-            Get(
-                place.prefix,
-                prefix=True,
-                sort_by="create_revision",
-                descending=True,
-                limit=1,
-                keys_only=True,
-                max_create_revision=place.create_revision - 1,
-            ),
-            Get(place.key, keys_only=True),
-        ],
+    # One read tells of both. No transaction: a member of an older etcd (3.5.1, say) panics when the caller of
+    # one that only reads gives up, "unexpected error during txn" (etcd issue 14110).
+    look = Get(
+        place.prefix,
+        prefix=True,
+        sort_by="create_revision",
+        descending=True,
+        limit=2,
+        keys_only=True,
+        max_create_revision=place.create_revision,
     )
     while True:
-        reply: TxnReply = yield from retry.call(methods.TXN_READ, look)
-        ahead, mine = (each.kv for each in reply.gets)
+        reply: GetReply = yield from retry.call(methods.RANGE, look)
+        mine = reply.kv
         if mine is None or mine.create_revision != place.create_revision:
             raise place.lost("its key is gone, for its lease has ended or somebody deleted it")
-        if ahead is None:
+        if len(reply.kvs) == 1:
             return
-        yield from _until_deleted(place, ahead.key, reply.header.revision + 1)
+        yield from _until_deleted(place, reply.kvs[1].key, reply.header.revision + 1)
 
 
 def _until_deleted(place: Place, key: bytes, start_revision: int) -> Op[None]:

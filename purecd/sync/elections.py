@@ -46,7 +46,7 @@ class Election(Contender):
             LockLost: the lease was lost while waiting.
             RuntimeError: this `Election` leads or waits, or its lease is in this election by another.
 
-        Sends: Lease/LeaseGrant, unless a lease was given; KV/Txn; while others are ahead KV/Txn and
+        Sends: Lease/LeaseGrant, unless a lease was given; KV/Txn; while others are ahead KV/Range and
             Watch/Watch. Repeatable. Lease/LeaseRevoke, or KV/Txn in a given lease, when it gives up.
         """
         self._take(locks.acquire, timeout, as_bytes("proposal", proposal))

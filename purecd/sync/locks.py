@@ -52,7 +52,7 @@ class Lock(Contender):
             LockLost: the lease was lost while waiting.
             RuntimeError: this `Lock` is in use, or its lease is in the line by another.
 
-        Sends: Lease/LeaseGrant, unless a lease was given; KV/Txn; while others are ahead KV/Txn and
+        Sends: Lease/LeaseGrant, unless a lease was given; KV/Txn; while others are ahead KV/Range and
             Watch/Watch. Repeatable. Lease/LeaseRevoke, or KV/Txn in a given lease, when it gives up.
         """
         self._take(locks.acquire, self._timeout if timeout is DEFAULT_TIMEOUT else timeout)

@@ -38,7 +38,7 @@ def test_a_lock_is_waited_for():
     mine = place()
     world = stepper(made(5, OTHER), looked([], [kv(KEY, 5)]))
     assert world.run(locks.acquire(mine)) is True
-    assert [call.method for call in world.calls] == [methods.TXN, methods.TXN_READ]
+    assert [call.method for call in world.calls] == [methods.TXN, methods.RANGE]
 
 
 @pytest.mark.parametrize("reason", [KeyboardInterrupt(), errors.PermissionDenied()])
