@@ -95,6 +95,8 @@ class Locker:
             try:
                 kept = await self._lease()
                 for _ in range(1 if own else 1 + rng.below(4)):
+                    if self._program.books.over:
+                        break  # each may take as long as all the rest of the run
                     await self._once(Place(rng.pick(NAMES), kept, own, self._doubts))
             except errors.EtcdError as error:
                 world.note(self.client.name, "lock", repr(str(error)))
@@ -164,7 +166,7 @@ class Locker:
         taken = self._got(place)
         until = world.now + HOLD * rng.random()
         try:
-            while world.now < until:
+            while world.now < until and not self._program.books.over:
                 await self.client.sleep(3 * rng.random())
                 self._check_holder(taken)
                 success = [Put(b"work-" + place.name, b"%d" % place.create_revision)]
