@@ -260,7 +260,7 @@ def restart_under_watches(server: Server, client: purecd.Client, lap: Lap) -> No
     writer.enough.set()
     writer.join(PATIENCE)
     client.put("count", "end")
-    lap.row("go on writing", f"{len(writer.acknowledged)} puts acknowledged")
+    lap.row("go on writing", f"{len(writer.acknowledged)} puts acknowledged, and a last one")
 
     stored = client.get("count").kvs[0]
     for name, reader in readers.items():
