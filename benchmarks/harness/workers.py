@@ -16,7 +16,7 @@ from .peers import PROGRAMS, ROOT, Client, Failed, command
 __all__ = ["Answer", "Failed", "Team", "Worker"]
 
 Answer = dict[str, Any]
-PATIENCE = 300.0  # seconds for one answer
+PATIENCE = 120.0  # seconds for one answer
 
 
 class Worker:
