@@ -201,7 +201,7 @@ class Driver(Sockets):
                         return False
                 return True
         finally:
-            if waiter.lock is not None:
+            if waiter in self._followers:
                 self._unfollow(waiter)
             if self._followers:
                 self._hand_over()
@@ -218,7 +218,7 @@ class Driver(Sockets):
         if self._lead.taken():
             left = LOOK_AGAIN if deadline is None else min(LOOK_AGAIN, deadline - time.monotonic())
             lock.acquire(timeout=max(0.0, left))
-        if waiter.lock is not None:
+        if waiter in self._followers:
             self._unfollow(waiter)
 
     def _unfollow(self, waiter: Waiter) -> None:

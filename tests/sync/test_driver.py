@@ -102,6 +102,25 @@ def test_a_call_in_line_is_sent_when_the_answer_to_the_leading_call_makes_room()
         assert max(each.took for each in in_line) < 2
 
 
+def test_a_follower_that_was_nudged_is_not_kept(client, server):
+    # It would be woken, in vain, in the place of one that has to lead.
+    (leading,) = in_flight(client, server, 1)
+    driver = client._driver("calls")
+    waiters = [driver.waiter() for _ in range(3)]
+    threads = [threading.Thread(target=driver.serve, args=(each, None)) for each in waiters]
+    for thread in threads:
+        thread.start()
+    following = Calling(client)
+    eventually(lambda: len(driver._followers) == 4)
+    for waiter in waiters:
+        driver.nudge(waiter)
+    for thread in threads:
+        thread.join(5)
+    assert list(driver._followers.values()) == [None], "who waits on, and nobody else"
+    server.release()
+    assert {leading.result().header.revision, following.result().header.revision} == {5}
+
+
 def test_the_lead_is_handed_over_when_the_leading_call_times_out(client, server):
     (leading,) = in_flight(client, server, 1, timeout=0.3)
     following = [Calling(client) for _ in range(3)]
