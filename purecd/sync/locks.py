@@ -16,7 +16,7 @@ class Lock(Contender):
     """A lock that one holder has at a time, in whatever process or language.
 
     In a ``with`` statement the body runs with the lock held, and `LockLost` is raised at its end if the
-    lock was lost meanwhile. Those who wait get it in the order in which they came. A `Lock` is acquired by
+    lock was lost meanwhile. Those who wait get it in the order in which they came. A `Lock` is used by
     one thread at a time; make one for each thread.
 
     A lock is lost when its lease is: this process may have stood still for too long to notice in time. Writes
