@@ -66,7 +66,7 @@ class AsyncContender:
             await self._let_go(DEFAULT_TIMEOUT)
         except BaseException as failure:
             if self._place is not None:
-                await self._end(self._lease, self._place)  # nobody will try again
+                await self._end(self._lease, self._place, self._place)  # nobody will try again
             if kind is None or not isinstance(failure, errors.EtcdError):
                 raise
             logger.warning("%s not given up: %s", self, failure)  # the body's error matters more
@@ -172,36 +172,42 @@ class AsyncContender:
             if place is not None and place.asked and not place.own:
                 await self._owner._run(line.leave(place), CLEAN_UP)
         finally:
-            await self._end(lease, place)
+            await self._end(lease, place, self._place)  # got, if the signal came in the last instant
 
-    async def _end(self, lease: AsyncLease | None, place: Place | None) -> None:
-        """Part with a lease of its own, and be ready to begin again."""
+    async def _end(self, lease: AsyncLease | None, place: Place | None, got: Place | None = None) -> None:
+        """Part with a lease of its own, and be ready to begin again.
+
+        Args:
+            got: the place, if it was got.
+        """
         try:
             if lease is not None and place is not None:
                 lease._places.discard(place)
             if lease is not None and self._given is None:
                 await revoke(lease)
         finally:
-            self._forget()
+            self._forget(got)
 
-    def _forget(self) -> None:
-        self._place = self._lease = None
-        self._using = False
+    def _forget(self, got: Place | None) -> None:
+        """Be free to be got again, unless another task that gave up `got` was quicker."""
+        if self._place is got:
+            self._place = self._lease = None
+            self._using = False
 
     async def _let_go(self, timeout: Timeout) -> None:
         place = self._held()
         lease = self._lease
         if self._pid != os.getpid():
-            self._forget()  # it is the parent's
+            self._forget(place)  # it is the parent's
             return
         try:
             if lease is not None and place.own:
                 lease.close()
             await self._owner._run(locks.release(place), timeout)
         except errors.LockLost:
-            await self._end(lease, place)
+            await self._end(lease, place, place)
             raise
-        await self._end(lease, place)
+        await self._end(lease, place, place)
 
 
 async def revoke(lease: AsyncLease) -> None:

@@ -47,6 +47,7 @@ class Contender:
         self._ttl = as_int("ttl", ttl, 1)
         self._given = lease
         self._using = threading.Lock()  # held from the first try to get it to the end of giving it up
+        self._forgetting = threading.Lock()
         self._lease: Lease | None = None
         self._place: Place | None = None
         self._pid = 0
@@ -67,7 +68,7 @@ class Contender:
             self._let_go(DEFAULT_TIMEOUT)
         except BaseException as failure:
             if self._place is not None:
-                self._end(self._lease, self._place)  # nobody will try again
+                self._end(self._lease, self._place, self._place)  # nobody will try again
             if kind is None or not isinstance(failure, errors.EtcdError):
                 raise
             logger.warning("%s not given up: %s", self, failure)  # the body's error matters more
@@ -173,36 +174,44 @@ class Contender:
                 # A signal came between two steps of an operation.
                 self._owner._run(line.leave(place), CLEAN_UP)
         finally:
-            self._end(lease, place)
+            self._end(lease, place, self._place)  # got, if the signal came in the last instant
 
-    def _end(self, lease: Lease | None, place: Place | None) -> None:
-        """Part with a lease of its own, and be ready to begin again."""
+    def _end(self, lease: Lease | None, place: Place | None, got: Place | None = None) -> None:
+        """Part with a lease of its own, and be ready to begin again.
+
+        Args:
+            got: the place, if it was got.
+        """
         try:
             if lease is not None and place is not None:
                 lease._places.discard(place)
             if lease is not None and self._given is None:
                 revoke(lease)
         finally:
-            self._forget()
+            self._forget(got)
 
-    def _forget(self) -> None:
-        self._place = self._lease = None
+    def _forget(self, got: Place | None) -> None:
+        """Be free to be got again, unless another thread that gave up `got` was quicker."""
+        with self._forgetting:
+            if self._place is not got:
+                return
+            self._place = self._lease = None
         self._using.release()
 
     def _let_go(self, timeout: Timeout) -> None:
         place = self._held()
         lease = self._lease
         if self._pid != os.getpid():
-            self._forget()  # it is the parent's
+            self._forget(place)  # it is the parent's
             return
         try:
             if lease is not None and place.own:
                 lease.close()
             self._owner._run(locks.release(place), timeout)
         except errors.LockLost:
-            self._end(lease, place)
+            self._end(lease, place, place)
             raise
-        self._end(lease, place)
+        self._end(lease, place, place)
 
 
 def revoke(lease: Lease) -> None:

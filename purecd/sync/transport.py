@@ -25,9 +25,9 @@ _PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOC
 RECEIVE_SIZE = 64 * 1024
 """Octets read at once. Python allocates them for each read; 256 KiB cost 20 us more by one_caller.py."""
 LARGE_SIZE = 128 * 1024
-"""Octets read at once where the last read brought `RECEIVE_SIZE` or more. PINGs are answered octet for octet, so
-a read and a calm backlog bound what may wait for a peer that takes nothing; twice as much made a range of 10 MiB
-quicker by 2 %."""
+"""Octets read at once where the last read brought `RECEIVE_SIZE` or more. PINGs are answered octet for
+octet, so a read and a calm backlog bound what may wait for a peer that takes nothing; twice as much made a
+range of 10 MiB quicker by 2 %."""
 BRIEF = 0.02
 """Seconds that `wait_briefly` lasts at most: nothing but bytes of the peer and signals can end it sooner."""
 # Elsewhere MSG_DONTWAIT is unknown or not obeyed, or signals are handled at other moments.

@@ -160,6 +160,55 @@ def test_a_lock_in_use_cannot_be_acquired(client, prefix):
             ask()
 
 
+def test_two_threads_may_release_it_at_once(server, prefix):
+    # One of them does; the other learns that it is gone, and disturbs nobody who acquires it meanwhile.
+    with purecd.Client(server.endpoint) as client:
+        lock = client.lock(prefix + "lock")
+        gate = threading.Barrier(2)
+
+        def release():
+            gate.wait(SOON)
+            try:
+                lock.release()
+            except errors.LockLost:
+                pass
+            except RuntimeError as error:
+                assert "was not got, or was given up" in str(error)
+
+        for _ in range(20):
+            lock.acquire()
+            threads = [Thread(release) for _ in range(2)]
+            for thread in threads:
+                thread.result(SOON)
+            assert not line(client, prefix + "lock")
+        with lock:
+            place = lock._place
+        with lock:
+            lock._end(None, place, place)  # of a thread that is late
+            assert lock.held
+            with pytest.raises(RuntimeError, match="held or waited for"):
+                lock.acquire()
+
+
+def test_two_tasks_may_release_it_at_once(server, prefix):
+    async def main():
+        async with purecd.AsyncClient(server.endpoint) as client:
+            lock = client.lock(prefix + "lock")
+            for _ in range(5):
+                await lock.acquire()
+                ended = await asyncio.gather(lock.release(), lock.release(), return_exceptions=True)
+                assert all(each is None or isinstance(each, errors.LockLost) for each in ended), ended
+            async with lock:
+                place = lock._place
+            async with lock:
+                await lock._end(None, place, place)  # of a task that is late
+                assert lock.held
+                with pytest.raises(RuntimeError, match="held or waited for"):
+                    await lock.acquire()
+
+    asyncio.run(main())
+
+
 def test_a_body_may_release_it(client, prefix):
     with client.lock(prefix + "lock") as lock:
         lock.release()
