@@ -13,9 +13,10 @@ from purecd import errors
 from purecd.aio.leases import AsyncLease
 from purecd.aio.runner import CLEAN_UP
 from purecd.core import line, locks
+from purecd.core.holds import Hold
 from purecd.options import DEFAULT_TIMEOUT, Timeout, deadline_after
 from purecd.requests import Compare, Delete, Get, Put, Text, Txn, as_int
-from purecd.types import TxnReply, brief
+from purecd.types import TxnReply
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("purecd")
 
 
-class AsyncContender:
+class AsyncContender(Hold):
     """What a lock and a candidate have in common: a place in line, and the lease that it lives by.
 
     Args:
@@ -36,23 +37,14 @@ class AsyncContender:
         lease: one to use instead.
     """
 
-    _kind = ""
-
     def __init__(self, owner: Any, name: Text, ttl: int, lease: AsyncLease | None) -> None:
-        self.name = line.line_of(name)
         if lease is not None and not isinstance(lease, AsyncLease):
             raise TypeError("lease must be one of client.lease() or client.leases.keep_alive()")
+        super().__init__(name, lease)
         self._owner = owner
         self._ttl = as_int("ttl", ttl, 1)
-        self._given = lease
         self._using = False  # from the first try to get it to the end of giving it up
-        self._lease: AsyncLease | None = None
-        self._place: Place | None = None
         self._pid = 0
-
-    def __repr__(self) -> str:
-        state = "lost" if self.lost else "held" if self.held else "not held"
-        return f"<{self._kind} {brief(self.name)} {state}>"
 
     async def __aexit__(
         self,
@@ -72,29 +64,10 @@ class AsyncContender:
             logger.warning("%s not given up: %s", self, failure)  # the body's error matters more
 
     @property
-    def held(self) -> bool:
-        """Whether it was got, not given up, and its lease certainly lives."""
-        return self._place is not None and self._lease is not None and not self._lease.lost
-
-    @property
-    def lost(self) -> bool:
-        """Whether it was got, not given up, and its lease may have ended."""
-        return self._place is not None and not self.held
-
-    @property
     def lease(self) -> AsyncLease | None:
         """The lease that it lives by while it is held; None otherwise, unless one was given."""
-        return self._lease or self._given
-
-    @property
-    def key(self) -> bytes:
-        """The holder's key, b"" while it is not held."""
-        return self._place.key if self._place is not None else b""
-
-    @property
-    def fencing_token(self) -> int:
-        """The create revision of the holder's key, which grows from holder to holder; 0 while not held."""
-        return self._place.create_revision if self._place is not None else 0
+        lease: AsyncLease | None = self._lease or self._given
+        return lease
 
     def check(self) -> None:
         """Raise `LockLost` if it was lost, `RuntimeError` if it was not got."""
@@ -135,11 +108,6 @@ class AsyncContender:
         op = locks.guarded(self._held(), compare, success, failure, idempotent)
         reply: TxnReply = await self._owner._run(op, timeout)
         return reply
-
-    def _held(self) -> Place:
-        if self._place is None:
-            raise RuntimeError(f"{self}: it was not got, or was given up")
-        return self._place
 
     async def _take(
         self, operation: Callable[[Place], Op[bool]], timeout: Timeout, value: bytes | None = None
