@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-PACKAGES = ("etcdserverpb", "mvccpb", "authpb", "v3lockpb", "v3electionpb", "grpc.health.v1")
+PACKAGES = ("etcdserverpb", "mvccpb", "authpb", "v3lockpb", "v3electionpb", "grpc.health.v1", "columns")
 
 
 def __getattr__(name: str) -> Any:

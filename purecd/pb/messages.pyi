@@ -1693,3 +1693,59 @@ class UnlockResponse(Message):
         self,
         field_name: Literal["header"],
     ) -> bool: ...
+
+class KeyValueColumns(Message):
+    @property
+    def key(self) -> MutableSequence[bytes]: ...
+    @property
+    def create_revision(self) -> MutableSequence[int]: ...
+    @property
+    def mod_revision(self) -> MutableSequence[int]: ...
+    @property
+    def version(self) -> MutableSequence[int]: ...
+    @property
+    def value(self) -> MutableSequence[bytes]: ...
+    @property
+    def lease(self) -> MutableSequence[int]: ...
+    def __init__(
+        self,
+        *,
+        key: Iterable[bytes] | None = ...,
+        create_revision: Iterable[int] | None = ...,
+        mod_revision: Iterable[int] | None = ...,
+        version: Iterable[int] | None = ...,
+        value: Iterable[bytes] | None = ...,
+        lease: Iterable[int] | None = ...,
+    ) -> None: ...
+
+class EventColumns(Message):
+    @property
+    def type(self) -> MutableSequence[int]: ...
+    @property
+    def kv(self) -> KeyValueColumns: ...
+    @property
+    def prev_kv(self) -> KeyValueColumns: ...
+    def __init__(
+        self,
+        *,
+        type: Iterable[int] | None = ...,
+        kv: KeyValueColumns | None = ...,
+        prev_kv: KeyValueColumns | None = ...,
+    ) -> None: ...
+    def HasField(
+        self,
+        field_name: Literal["kv", "prev_kv"],
+    ) -> bool: ...
+
+class WatchColumns(Message):
+    @property
+    def events(self) -> EventColumns: ...
+    def __init__(
+        self,
+        *,
+        events: EventColumns | None = ...,
+    ) -> None: ...
+    def HasField(
+        self,
+        field_name: Literal["events"],
+    ) -> bool: ...

@@ -24,7 +24,9 @@ FACTS = [
 ]
 LEFT_OUT = "version.proto"
 
-FILES = FileDescriptorSet.FromString((ROOT / "purecd" / "pb" / "etcd.binpb").read_bytes()).file
+OURS = "watchcolumns.proto"  # another way to read what etcd writes
+ALL_FILES = FileDescriptorSet.FromString((ROOT / "purecd" / "pb" / "etcd.binpb").read_bytes()).file
+FILES = [file for file in ALL_FILES if file.name != OURS]
 
 
 def facts(kind: str) -> dict[str, Any]:
@@ -101,7 +103,7 @@ def test_files():
 
 def test_files_stand_after_what_they_import():
     seen: set[str] = set()
-    for file in FILES:
+    for file in ALL_FILES:
         assert seen.issuperset(file.dependency)
         seen.add(file.name)
 

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many events of a watch at once: read as columns, all keys, all values and so on.
+
+What protobuf's C implementation has parsed is made into Python objects piece by piece, when it is asked for.
+Of an event there are two pieces besides its fields, and making them takes longer than parsing did. So the
+same octets are parsed again as another type, in which an event is not repeated, but its fields are. Protobuf
+merges what comes again of a message and appends what comes again of a field, and so makes the columns.
+
+1. Only their order tells which value belongs to which event. So each column has something for every event or
+   for none; where some keys have a lease and others have none, say, there are no columns.
+2. Nor are there any where an event has a field twice. Protobuf counts the last one, and would write it alone;
+   so octets that are longer than what it would write are not read in this way.
+
+A response of 1,000 events takes 0.7 of the time, the second parsing included (benchmarks/codecs.py).
+
+Source: protobuf.dev/programming-guides/encoding (last one wins).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from itertools import repeat
+from operator import attrgetter
+from typing import Any, Callable
+
+from purecd.pb import message_class
+from purecd.types import Event, EventType, KeyValue
+
+FEWEST = 16
+"""Events that are worth it; ten take about as long as one by one."""
+
+_KINDS: dict[int, int] = {kind.value: kind for kind in EventType}
+
+_new = tuple.__new__
+_columns_of = attrgetter(*KeyValue._fields)
+
+
+@cache
+def _parser() -> Callable[[bytes], Any]:
+    return message_class("columns.WatchColumns").FromString
+
+
+def events_by_column(message: Any, data: bytes) -> list[Event] | None:
+    """The events of a WatchResponse, None where they make no columns.
+
+    Args:
+        message: the response, parsed from `data`.
+    """
+    count = len(message.events)
+    if count < FEWEST or message.ByteSize() != len(data):
+        return None
+    columns = _parser()(data).events
+    kvs = _key_values(columns.kv, count)
+    kinds: Iterable[int] | None = repeat(EventType.PUT)
+    if columns.type:
+        numbers: list[int] = columns.type[:]
+        kinds = [_KINDS.get(number, number) for number in numbers] if len(numbers) == count else None
+    prev_kvs: Iterable[KeyValue | None] | None = repeat(None)
+    if columns.HasField("prev_kv"):
+        prev_kvs = _key_values(columns.prev_kv, count)
+    if kvs is None or kinds is None or prev_kvs is None:
+        return None
+    return list(map(_new, repeat(Event), zip(kinds, kvs, prev_kvs)))
+
+
+def _key_values(columns: Any, count: int) -> Iterable[KeyValue] | None:
+    found = []
+    for column, default in zip(_columns_of(columns), KeyValue()):
+        if len(column) == count:
+            found.append(column[:])
+        elif column or not found:  # a key is never empty
+            return None
+        else:
+            found.append(repeat(default))
+    return map(_new, repeat(KeyValue), zip(*found))
