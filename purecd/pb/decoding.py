@@ -48,8 +48,43 @@ _EMPTY_KEY_VALUE = KeyValue()
 _new = tuple.__new__
 
 
+# The ids of cluster and member as they stood in the last header, and what they mean. They take 20 of a
+# header's 26 octets, and stay the same as long as the same member answers.
+_known_ids: tuple[bytes, int, int] = (b"\0", 0, 0)
+
+
 def _header(data: bytes, pos: int, end: int) -> Header:
+    ids, cluster_id, member_id = _known_ids
+    if not data.startswith(ids, pos):
+        return _any_header(data, pos, end)
+    begin = pos
+    pos += len(ids)
+    revision = raft_term = 0
+    if pos < end and data[pos] == 24:
+        revision = data[pos + 1]
+        pos += 2
+        if revision > 127:
+            revision, pos = read_int64(data, pos - 1)
+    if pos < end and data[pos] == 32:
+        raft_term = data[pos + 1]
+        pos += 2
+        if raft_term > 127:
+            raft_term, pos = read_varint(data, pos - 1)
+    if pos != end:
+        return _any_header(data, begin, end)
+    return _new(Header, (cluster_id, member_id, revision, raft_term))
+
+
+def _any_header(data: bytes, pos: int, end: int) -> Header:
+    """Decode a header of another member than the last one, or with fields out of order, repeated or unknown."""
+    global _known_ids
+    begin = pos
     cluster_id = member_id = revision = raft_term = 0
+    if pos < end and data[pos] == 8:
+        cluster_id, pos = read_varint(data, pos + 1)
+        if pos < end and data[pos] == 16:
+            member_id, pos = read_varint(data, pos + 1)
+            _known_ids = (data[begin:pos], cluster_id, member_id)
     while pos < end:
         tag = data[pos]
         if tag == 8:
@@ -363,11 +398,27 @@ def _whole(decode: Callable[[bytes, Spans], _T], data: bytes) -> _T:
 
 def decode_range(data: bytes) -> GetReply:
     """RangeResponse."""
+    try:
+        # The usual case, straight through: a header, one key-value, a count of 1.
+        end = data[1] + 2
+        if data[0] == 10 and end < 130 and data[end] == 18 and data.endswith(b"\x20\x01"):
+            start, stop = span(data, end + 1)
+            if stop == len(data) - 2:
+                kvs = [_key_value(data, start, stop)]
+                return _new(GetReply, (_header(data, 2, end), kvs, False, 1))
+    except (IndexError, ValueError):
+        pass  # it is another case, or malformed
     return _whole(_range, data)
 
 
 def decode_put(data: bytes) -> PutReply:
     """PutResponse."""
+    try:
+        # The usual case: a header alone.
+        if data.startswith(b"\x0a") and data[1] == len(data) - 2 < 128:
+            return _new(PutReply, (_header(data, 2, len(data)), None))
+    except (IndexError, ValueError):
+        pass  # it is malformed
     return _whole(_put, data)
 
 

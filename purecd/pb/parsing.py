@@ -33,6 +33,7 @@ _T = TypeVar("_T")
 
 BY_HAND_FIRST = 8  # small replies decoded by hand before protobuf is loaded
 SMALL = 1024  # bytes
+TINY = 256  # bytes
 
 _KINDS: dict[int, int] = {kind.value: kind for kind in EventType}
 
@@ -165,6 +166,7 @@ def decoder(
     convert: Callable[..., _T],
     by_hand: Callable[[bytes], _T] | None = None,
     *,
+    tiny: int = -1,
     with_data: bool = False,
 ) -> Callable[[bytes], _T]:
     """Make a decoder; it loads protobuf and its descriptors when it first parses.
@@ -175,6 +177,7 @@ def decoder(
         by_hand: decodes all replies where protobuf is not upb, and elsewhere a few small ones first. Loading
             protobuf and descriptors costs as much as hundreds of calls: with descriptors alone a process
             waited 1.2 times as long for its first reply (benchmarks/startup.py).
+        tiny: replies of no more bytes than that are always decoded by hand.
         with_data: `convert` gets the octets too.
     """
     parse: Callable[[bytes], Any] | None = None
@@ -182,6 +185,8 @@ def decoder(
 
     def decode(data: bytes) -> _T:
         nonlocal parse, left
+        if by_hand is not None and len(data) <= tiny:
+            return by_hand(data)
         if parse is None:
             if by_hand is not None and left and len(data) <= SMALL:
                 left -= 1

@@ -49,7 +49,7 @@ def loaded():
 
 def test_importing_and_the_first_small_replies_load_nothing_of_protobuf():
     code = LOADED + (
-        "replies = {codecs.decode_range(b'').count for _ in range(parsing.BY_HAND_FIRST)}\n"
+        "replies = {codecs.decode_watch(b'').watch_id for _ in range(parsing.BY_HAND_FIRST)}\n"
         "print(replies, [name for name in sys.modules if name.startswith('google.protobuf')])\n"
     )
     assert run(code) == "{0} []"
@@ -58,12 +58,21 @@ def test_importing_and_the_first_small_replies_load_nothing_of_protobuf():
 @pytest.mark.parametrize("implementation", [None, "python"])
 def test_later_replies_are_parsed_by_upb_and_no_other_implementation(implementation):
     code = LOADED + (
-        "small = {codecs.decode_range(b'').count for _ in range(parsing.BY_HAND_FIRST)}\n"
+        "small = {codecs.decode_watch(b'').watch_id for _ in range(parsing.BY_HAND_FIRST)}\n"
         "print(loaded(), small)\n"
-        "print(codecs.decode_range(b'').count, loaded())\n"
+        "print(codecs.decode_watch(b'').watch_id, loaded())\n"
     )
     later = uses_protobuf and implementation is None
     assert run(code, implementation).splitlines() == ["False {0}", f"0 {later}"]
+
+
+def test_tiny_replies_are_never_parsed_by_protobuf():
+    code = LOADED + (
+        "for _ in range(2 * parsing.BY_HAND_FIRST):\n"
+        "    codecs.decode_range(b''), codecs.decode_put(b''), codecs.decode_delete(b''), codecs.decode_txn(b'')\n"
+        "print(loaded())\n"
+    )
+    assert run(code) == "False"
 
 
 @pytest.mark.parametrize("implementation", [None, "python"])

@@ -80,3 +80,16 @@ def test_time_is_linear_in_the_input():
     pieces = sub(0x0A, b"\x18\x01") * 20_000
     assert CODEC.decode_txn(sub(0x1A, pieces)).responses == [GetReply(more=True)]
     assert CODEC.decode_compact(sub(0x0A, b"\x08\x01") * 20_000).header.cluster_id == 1
+
+
+def test_a_header_that_begins_with_the_ids_of_the_last_one():
+    ids = b"\x08\x81\x82\x03\x10\x05"
+    first, again = CODEC.decode_put(sub(10, ids + b"\x18\x07\x20\x02")), CODEC.decode_put(sub(10, ids))
+    assert first.header == (0x0C101, 5, 7, 2)
+    assert again.header == (0x0C101, 5, 0, 0)
+    # What comes later counts, as it does in any message.
+    assert CODEC.decode_put(sub(10, ids + b"\x18\x07\x20\x02\x08\x01\x10\x01")).header == (1, 1, 7, 2)
+    assert CODEC.decode_put(sub(10, ids + b"\x20\x02\x18\x07")).header == (0x0C101, 5, 7, 2)
+    for cut in (1, 2, 3, 5):  # after 4 octets a field ends
+        with pytest.raises(ValueError):
+            CODEC.decode_put(bytes((10, cut)) + ids + b"\x18\x07")
