@@ -6,12 +6,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Awaitable
 from typing import Any, Protocol, TypeVar
 
 from purecd import errors
 from purecd.aio.driver import Driver
 from purecd.core import exchange
 from purecd.core.op import Attach, Call, Detach, Effect, Elsewhere, Next, Now, Op, RandomId, Refresh, Sleep
+from purecd.core.retry import OneCall
 from purecd.hooks import Hook, Observed
 from purecd.options import Retry, deadline_after
 
@@ -44,17 +46,22 @@ async def run(op: Op[T], drivers: Drivers, deadline: float | None) -> T:
         DeadlineExceeded: the deadline passed first.
         EtcdError: whatever the operation lets through.
     """
-    send = op.send
     try:
-        effect = send(None)
+        if type(op) is OneCall:
+            try:
+                reply: T = await _call(op.first, drivers, deadline)
+                return reply
+            except BaseException as error:
+                if exchange.ends_operation(op.first, error):
+                    deadline = time.monotonic() + CLEAN_UP  # a little time of its own
+                effect = op.failed(error)
+        else:
+            effect = op.send(None)
+        send = op.send
         while True:
             try:
                 if type(effect) is Call:
-                    driver = _prepare(effect, drivers, deadline)
-                    if drivers.hooks:
-                        result = await _observed(effect, driver, drivers.hooks)
-                    else:
-                        result = await _attempt(effect, driver)
+                    result = await _call(effect, drivers, deadline)
                 else:
                     result = await _perform(effect, drivers, deadline)
             except BaseException as error:
@@ -68,11 +75,12 @@ async def run(op: Op[T], drivers: Drivers, deadline: float | None) -> T:
         return value
 
 
-def _prepare(call: Call, drivers: Drivers, deadline: float | None) -> Driver:
+def _call(call: Call, drivers: Drivers, deadline: float | None) -> Awaitable[Any]:
     exchange.encode(call, drivers.max_send_size, deadline)
     call.fail_fast = drivers.fail_fast
     call.retry = drivers.retry
-    return drivers._driver("calls", call.endpoint)
+    driver = drivers._driver("calls", call.endpoint)
+    return _observed(call, driver, drivers.hooks) if drivers.hooks else _attempt(call, driver)
 
 
 async def _attempt(call: Call, driver: Driver) -> Any:

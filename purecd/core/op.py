@@ -107,6 +107,19 @@ class Call:
         self.undo: Call | None = None
         self.waiter: Any = None
 
+    def again(self, attempt: int) -> Call:
+        """A further attempt of the same RPC, to be made after this one."""
+        call = Call(
+            self.method,
+            self.request,
+            require_leader=self.require_leader,
+            endpoint=self.endpoint,
+            metadata=self.metadata,
+        )
+        call.undo = self.undo
+        call.attempt = attempt
+        return call
+
 
 class Sleep:
     """Wait so many seconds, longer or shorter by up to the fraction `jitter`."""

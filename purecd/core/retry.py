@@ -19,14 +19,18 @@ client/v3/retry_interceptor.go where it agrees.
 from __future__ import annotations
 
 import enum
-from typing import Any
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
 
 from purecd import errors
 from purecd.core.methods import AUTHENTICATE, Method, Policy
-from purecd.core.op import Call, Metadata, Op, Refresh, Sleep
+from purecd.core.op import Call, Effect, Metadata, Op, Refresh, Sleep
 from purecd.errors import EtcdError, StatusCode
 from purecd.requests import check_flags
 from purecd.wire.status import STREAM_RESET
+
+if TYPE_CHECKING:
+    from purecd.options import Retry
 
 MAX_REFRESHES = 3
 MAX_RESETS = 5
@@ -37,6 +41,41 @@ _REFUSED_EARLY = (errors.NoLeader, errors.TooManyRequests)
 _PASSING_CODES = frozenset(
     (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, StatusCode.CANCELLED, StatusCode.UNKNOWN)
 )
+
+
+class OneCall(Generator[Effect, Any, Any]):
+    """An operation that is one RPC with the whole retry rule, as most commands are.
+
+    It is like any other operation. But a driver that knows it may perform `first` itself, and goes on with
+    the operation only where that fails, with `failed`: for the usual call nobody has to tell a story.
+
+    Attributes:
+        first: the first attempt.
+    """
+
+    __slots__ = ("_idempotent", "_story", "first")
+
+    def __init__(self, first: Call, idempotent: bool) -> None:
+        self.first = first
+        self._idempotent = idempotent
+        self._story: Op[Any] | None = None
+
+    def _begun(self) -> Op[Any]:
+        if self._story is None:
+            self._story = _attempts(self.first, self._idempotent)
+        return self._story
+
+    def send(self, value: Any) -> Effect:
+        return self._begun().send(value)
+
+    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Effect:
+        return self._begun().throw(typ) if val is None and tb is None else self._begun().throw(typ, val, tb)
+
+    def failed(self, error: BaseException) -> Effect:
+        """Go on after `first` failed, performed by somebody else: the next effect."""
+        story = self._begun()
+        story.send(None)
+        return story.throw(error)
 
 
 def call(
@@ -66,14 +105,18 @@ def call(
     """
     if idempotent is not False:
         check_flags(idempotent=idempotent)
+    first = Call(method, request, require_leader=require_leader, endpoint=endpoint, metadata=metadata)
+    if undo is not None:
+        first.undo = undo
+    return OneCall(first, idempotent)
+
+
+def _attempts(attempt: Call, idempotent: bool) -> Op[Any]:
+    method = attempt.method
     attempts = 0
     refreshes = resets = 0
     ambiguous = False
     while True:
-        attempt = Call(method, request, require_leader=require_leader, endpoint=endpoint, metadata=metadata)
-        attempt.undo = undo
-        if attempts:
-            attempt.attempt = attempts + 1
         try:
             return (yield attempt)
         except EtcdError as error:
@@ -83,13 +126,13 @@ def call(
                 ambiguous = ambiguous or error.maybe_applied
             error.attempts, error.maybe_applied = attempts, ambiguous
             last = error
+            refreshed = Refreshed.LATER
             if errors.is_stale_token(error):
                 if refreshes == MAX_REFRESHES:
                     raise
                 refreshed = yield from _refresh(attempt, error)
                 if refreshed is Refreshed.NEWER:
                     refreshes += 1
-                    continue
                 if refreshed is Refreshed.NONE:
                     raise
             elif not may_repeat(method, error, idempotent):
@@ -98,15 +141,21 @@ def call(
                 resets += 1
                 if resets > MAX_RESETS:
                     raise
-        rule = attempt.retry
-        if attempts - refreshes == rule.max_attempts:
-            raise last
-        pause = rule.pause(attempts)
-        if pause:
-            try:
-                yield Sleep(pause, jitter=rule.jitter)
-            except EtcdError as late:
-                raise _on_behalf(late, last) from last
+        if refreshed is not Refreshed.NEWER:
+            yield from _pause(attempt.retry, attempts, attempts - refreshes, last)
+        attempt = attempt.again(attempts + 1)
+
+
+def _pause(rule: Retry, attempts: int, counted: int, last: EtcdError) -> Op[None]:
+    """Wait before the next attempt. Raises `last` where there is none."""
+    if counted == rule.max_attempts:
+        raise last
+    pause = rule.pause(attempts)
+    if pause:
+        try:
+            yield Sleep(pause, jitter=rule.jitter)
+        except EtcdError as late:
+            raise _on_behalf(late, last) from last
 
 
 class Refreshed(enum.Enum):

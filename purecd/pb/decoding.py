@@ -76,7 +76,7 @@ def _header(data: bytes, pos: int, end: int) -> Header:
 
 
 def _any_header(data: bytes, pos: int, end: int) -> Header:
-    """Decode a header of another member than the last one, or with fields out of order, repeated or unknown."""
+    """Decode a header of another member than the last, or with fields out of order, repeated or unknown."""
     global _known_ids
     begin = pos
     cluster_id = member_id = revision = raft_term = 0

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from purecd import errors
 from purecd.core import exchange
 from purecd.core.op import Attach, Call, Detach, Effect, Elsewhere, Next, Now, Op, RandomId, Refresh, Sleep
+from purecd.core.retry import OneCall
 from purecd.hooks import Hook, Observed
 from purecd.options import Retry, deadline_after
 from purecd.sync.driver import Driver
@@ -43,9 +44,18 @@ def run(op: Op[T], drivers: Drivers, deadline: float | None) -> T:
         DeadlineExceeded: the deadline passed first.
         EtcdError: whatever the operation lets through.
     """
-    send = op.send
     try:
-        effect = send(None)
+        if type(op) is OneCall:
+            try:
+                reply: T = _call(op.first, drivers, deadline)
+                return reply
+            except BaseException as error:
+                if exchange.ends_operation(op.first, error):
+                    deadline = time.monotonic() + CLEAN_UP  # a little time of its own
+                effect = op.failed(error)
+        else:
+            effect = op.send(None)
+        send = op.send
         while True:
             try:
                 if type(effect) is Call:
