@@ -107,11 +107,11 @@ class Call:
         self.undo: Call | None = None
         self.waiter: Any = None
 
-    def again(self, attempt: int) -> Call:
+    def again(self, request: Any, attempt: int) -> Call:
         """A further attempt of the same RPC, to be made after this one."""
         call = Call(
             self.method,
-            self.request,
+            request,
             require_leader=self.require_leader,
             endpoint=self.endpoint,
             metadata=self.metadata,

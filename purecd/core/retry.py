@@ -53,16 +53,17 @@ class OneCall(Generator[Effect, Any, Any]):
         first: the first attempt.
     """
 
-    __slots__ = ("_idempotent", "_story", "first")
+    __slots__ = ("_idempotent", "_request", "_story", "first")
 
     def __init__(self, first: Call, idempotent: bool) -> None:
         self.first = first
+        self._request = first.request  # a namespace puts another one into each attempt
         self._idempotent = idempotent
         self._story: Op[Any] | None = None
 
     def _begun(self) -> Op[Any]:
         if self._story is None:
-            self._story = _attempts(self.first, self._idempotent)
+            self._story = _attempts(self.first, self._request, self._idempotent)
         return self._story
 
     def send(self, value: Any) -> Effect:
@@ -111,7 +112,7 @@ def call(
     return OneCall(first, idempotent)
 
 
-def _attempts(attempt: Call, idempotent: bool) -> Op[Any]:
+def _attempts(attempt: Call, request: Any, idempotent: bool) -> Op[Any]:
     method = attempt.method
     attempts = 0
     refreshes = resets = 0
@@ -143,7 +144,7 @@ def _attempts(attempt: Call, idempotent: bool) -> Op[Any]:
                     raise
         if refreshed is not Refreshed.NEWER:
             yield from _pause(attempt.retry, attempts, attempts - refreshes, last)
-        attempt = attempt.again(attempts + 1)
+        attempt = attempt.again(request, attempts + 1)
 
 
 def _pause(rule: Retry, attempts: int, counted: int, last: EtcdError) -> Op[None]:

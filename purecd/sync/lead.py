@@ -44,7 +44,10 @@ class Waiter:
     def fire(self) -> None:
         """What is waited for happened. Called with the driver's `_state` held."""
         self.fired = True
-        self.wake()
+        lock = self.lock
+        if lock is not None:
+            self.lock = None
+            lock.release()
 
     def wake(self) -> None:
         """Let the thread look again."""

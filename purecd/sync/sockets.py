@@ -227,15 +227,12 @@ class Sockets:
                 return
             if transport.backlog:
                 self._flush(link)
-            self._read(link)
+            data = transport.receive()
         except OSError as error:
             if error.errno is None:
                 raise  # a TimeoutError of a signal's handler
             self._lost(link, f"connection lost: {text_of(error)}", error)
-
-    def _read(self, link: Link) -> None:
-        """Take in what has come on a connected socket. Raises OSError."""
-        data = link.transport.receive()
+            return
         if data:
             channel = self.channel
             with self._state:  # as `_do` does it; a frame less for each call

@@ -77,16 +77,17 @@ class ReceivingHalf(ConnectionState):
                 return
             data = b"".join((rest, data))
         self.more = False
+        size = len(data)
         try:
             used = self._receive_usual(data, now) if self.ready and self._block is None else 0
-            if used < len(data):
+            if used < size:
                 used = self._receive_frames(data, used, now)
         except ConnectionFault as fault:
             self._fail(fault)
             return
         if rest:
             rest.clear()
-        if used < len(data):
+        if used < size:
             rest += data[used:]
 
     def receive_eof(self, reason: str) -> None:
@@ -172,11 +173,10 @@ class ReceivingHalf(ConnectionState):
         """
         streams = self._streams
         memo = self._decoder.memo
-        window = self._receive_window
-        last = len(data) - _SHORTEST_REPLY
+        longest = len(data) - _SHORTEST_REPLY  # of a message that `data` holds whole, if there is one
         position = 0
         for _ in range(self.frames_at_once):
-            if position > last or self.closed:
+            if position > longest:
                 break
             if data[position + 3] == frames.WINDOW_UPDATE:
                 if not self._receive_preamble(data, position, now):
@@ -186,7 +186,6 @@ class ReceivingHalf(ConnectionState):
             kind, flags, stream_id, head, kind2, flags2, id2, compressed, length = _unpack_reply(
                 data, position
             )
-            middle = position + _REPLY_HEAD + length
             # kind2: DATA is type 0, and its length that of the message with its prefix.
             if (
                 kind != _TWO_OCTETS
@@ -194,37 +193,49 @@ class ReceivingHalf(ConnectionState):
                 or flags2
                 or compressed
                 or kind2 != length + 5 << 8
-                or middle > last + _REPLY_HEAD
+                or length > longest - position
+                or length > _LONGEST_MESSAGE
             ):
                 break
+            start = position + _REPLY_HEAD
+            middle = start + length
             kind, flags, id3, tail = _unpack_trailers(data, middle)
-            if kind != _TWO_OCTETS or flags != 5 or not stream_id == id2 == id3 or length > _LONGEST_MESSAGE:
+            if kind != _TWO_OCTETS or flags != 5 or not stream_id == id2 == id3:
                 break
-            stream, opening, ending = streams.get(stream_id), memo.get(head), memo.get(tail)
-            if stream is None or opening is None or ending is None:
-                break
-            if not stream.receive_reply(opening, data[position + _REPLY_HEAD : middle], ending):
+            stream = streams.get(stream_id)
+            if (
+                stream is None
+                or head not in memo
+                or tail not in memo
+                or not stream.receive_reply(memo[head], data[start:middle], memo[tail])
+            ):
                 break
             position = middle + _REPLY_TAIL
             self._data_frames += 1
+            window = self._receive_window
             window.left -= length + 5
             if window.left < window.low:
                 self._acknowledge()
+            self._list(stream)
             if stream.local_closed and self.goaway is None:
                 del streams[stream_id]
                 self._may_confirm = True
             else:
                 self._finish(stream)
-            self._list(stream)
+                if self.closed:
+                    break
         return position
 
     def _receive_preamble(self, data: bytes, position: int, now: float) -> bool:
         """Take WINDOW_UPDATE of the connection that moves nothing, and PING; False if it is another thing."""
         credit, increment, ping, payload = _unpack_preamble(data, position)
-        if credit != _CREDIT_HEAD or ping != _PING_HEAD or not 0 < increment < 0x80000000:
-            return False
         sending = self._sending
-        if sending.line or sending.connection + increment > frames.MAX_WINDOW:
+        if (
+            credit != _CREDIT_HEAD
+            or ping != _PING_HEAD
+            or not 0 < increment <= frames.MAX_WINDOW - sending.connection
+            or sending.line
+        ):
             return False
         sending.connection += increment
         self._spent += 2
