@@ -117,10 +117,10 @@ class Channel(Logins):
                 self._end(call, expired(call, None))
                 return
         if type(call) is ServerStream:
-            stream = GrpcStream(call, max_receive=self._max_receive, manual_window=True)
+            stream = GrpcStream(call, self._max_receive, manual_window=True)
             end_stream = call.half_close
         else:
-            stream = GrpcStream(call, max_receive=self._max_receive, unary=True)
+            stream = GrpcStream(call, self._max_receive, True)
             end_stream = True
         call.stream = stream
         call.link = link

@@ -81,7 +81,6 @@ class Call:
         self,
         method: Method,
         request: Any,
-        *,
         require_leader: bool = False,
         endpoint: str | None = None,
         metadata: Metadata = (),
@@ -109,13 +108,7 @@ class Call:
 
     def again(self, request: Any, attempt: int) -> Call:
         """A further attempt of the same RPC, to be made after this one."""
-        call = Call(
-            self.method,
-            request,
-            require_leader=self.require_leader,
-            endpoint=self.endpoint,
-            metadata=self.metadata,
-        )
+        call = Call(self.method, request, self.require_leader, self.endpoint, self.metadata)
         call.undo = self.undo
         call.attempt = attempt
         return call

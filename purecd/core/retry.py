@@ -106,7 +106,7 @@ def call(
     """
     if idempotent is not False:
         check_flags(idempotent=idempotent)
-    first = Call(method, request, require_leader=require_leader, endpoint=endpoint, metadata=metadata)
+    first = Call(method, request, require_leader, endpoint, metadata)
     if undo is not None:
         first.undo = undo
     return OneCall(first, idempotent)

@@ -110,9 +110,9 @@ class GrpcStream(Stream):
     )
 
     def __init__(
-        self, owner: object, *, max_receive: int, unary: bool = False, manual_window: bool = False
+        self, owner: object, max_receive: int, unary: bool = False, manual_window: bool = False
     ) -> None:
-        super().__init__(manual_window)
+        Stream.__init__(self, manual_window)  # `super()` takes longer, before Python 3.12
         self.owner = owner
         self.max_receive = max_receive
         self.unary = unary
