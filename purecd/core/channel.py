@@ -323,8 +323,20 @@ class Channel(Logins):
         for stream in active:
             owner: Any = stream.owner  # type: ignore[attr-defined]  # every stream here is a GrpcStream
             if type(owner) is Call:
-                if stream.status is not None and not owner.done:  # type: ignore[attr-defined]  # as above
-                    self._finish(owner, stream, link, now)
+                status = stream.status  # type: ignore[attr-defined]  # as above
+                if status is not None and not owner.done:
+                    # No cycle: what a call leaves behind is free at once, without the collector.
+                    stream.owner = None  # type: ignore[attr-defined]  # as above
+                    messages = stream.messages  # type: ignore[attr-defined]  # as above
+                    if status.code == 0 and len(messages) == 1:
+                        owner.message = messages[0]
+                        owner.done = True
+                        link.refreshes_in_a_row = 0
+                        link.stalled_since = None
+                        self.ready.append(owner)
+                        self.calls.pop(owner, None)
+                    else:
+                        self._done(owner, self._failure(owner, stream, link, now))
             elif type(owner) is ServerStream:
                 self._stream_active(owner, stream, link, now)
             elif type(owner) is Greeting:
@@ -334,19 +346,6 @@ class Channel(Logins):
                 self._health_told(owner, link, now)
             else:
                 self.carriers.active(owner, stream, link, now)
-
-    def _finish(self, call: Call, stream: Any, link: Link, now: float) -> None:
-        stream.owner = None  # no cycle: what a call leaves behind is free at once, without the collector
-        messages = stream.messages
-        if stream.status.code == 0 and len(messages) == 1:
-            call.message = messages[0]
-            call.done = True
-            link.refreshes_in_a_row = 0
-            link.stalled_since = None
-            self.ready.append(call)
-            self.calls.pop(call, None)
-            return
-        self._done(call, self._failure(call, stream, link, now))
 
     def _stream_active(self, source: ServerStream, stream: Any, link: Link, now: float) -> None:
         if source.closed:

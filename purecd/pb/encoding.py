@@ -19,6 +19,7 @@ from purecd.requests import SORT_TARGETS, Compare, Delete, Get, Op, Put, Txn
 
 _PLAIN_RANGE = Get(b"k")[1:]
 _VARINTS = tuple(bytes((number,)) for number in range(128))
+_KEYS = tuple(b"\x0a" + length for length in _VARINTS)  # a field 1 of so many octets begins so
 _UINT64 = (1 << 64) - 1
 
 _TARGET_NUMBERS = {name: number for number, name in enumerate(SORT_TARGETS)}
@@ -56,7 +57,8 @@ def encode_range(get: Get) -> bytes:
     """RangeRequest."""
     if get[1:] == _PLAIN_RANGE:
         key = get[0]
-        return b"\x0a" + _length(key) + key
+        length = len(key)
+        return (_KEYS[length] if length < 128 else b"\x0a" + varint(length)) + key
     (
         key,
         range_end,

@@ -262,6 +262,8 @@ class Driver(Sockets):
                 self._reading = False
                 if briefly:
                     self._ready_link(sole, waiter)
+                    if waiter.fired and not channel.notes:
+                        break  # the usual end; what is due besides is looked at by whoever leads next
             else:
                 self._leading = False
                 ready = self._poller.wait(None if until is None else until - clock())

@@ -48,12 +48,8 @@ class Output:
 
     def leave(self, waiting: int) -> bytes:
         """`take`, reported as written together with `waiting` octets taken before: one step for two."""
-        chunks = self.chunks
-        if not chunks:
-            data = b""
-        else:
-            self.chunks = []
-            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        data = b"".join(self.chunks)
+        self.chunks = []
         written = self.written = self.written + waiting + len(data)
         if written >= self.queued:
             self._left = self.replies
