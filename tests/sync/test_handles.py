@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any, Callable
+
 import pytest
 
 from purecd.core.watcher import Watcher, WatchRequest, weigh
+from purecd.errors import Compacted
 from purecd.sync.handles import Watch
 from purecd.types import Event, EventType, KeyValue, WatchResponse
 
@@ -51,22 +55,77 @@ class Owner:
         watcher.put_back()
 
 
-@pytest.mark.parametrize(
-    "read", [lambda watch: watch.next(1), lambda watch: next(watch.responses()).events[0]]
-)
-def test_what_an_interrupted_reader_took_is_not_lost(read):
-    owner = Owner()
+def watch_of(owner, *revisions):
+    """A watch that has got a response for each of some revisions."""
     watch = Watch(owner, WatchRequest(b"k", start_revision=5), None)
-    for revision in (5, 6):
+    for revision in revisions:
         watch._watcher.put(change(revision), weigh(change(revision).events))
+    return watch
+
+
+READERS: dict[str, Callable[[Watch], Callable[[], Any]]] = {
+    "next": lambda watch: lambda: watch.next(1),
+    "iterator": lambda watch: partial(next, iter(watch)),
+    "watch as iterator": lambda watch: partial(next, watch),
+    "responses": lambda watch: lambda: next(watch.responses()).events[0],
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_what_an_interrupted_reader_took_is_not_lost(reader):
+    owner = Owner()
+    watch = watch_of(owner, 5, 6)
+    read = READERS[reader](watch)
     owner.interrupted = True
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            read(watch)
+            read()
     assert watch.resume_revision == 5
     owner.interrupted = False
-    assert [read(watch).kv.mod_revision for _ in range(2)] == [5, 6]
+    assert [read().kv.mod_revision for _ in range(2)] == [5, 6]
     assert (watch._watcher.buffered_events, watch._watcher.buffered_bytes) == (0, 0)
+
+
+def test_several_ways_of_reading_share_what_is_left():
+    watch = watch_of(Owner())
+    for revisions in ((5, 6, 7), (8, 9)):
+        events = [change(revision).events[0] for revision in revisions]
+        watch._watcher.put(WatchResponse(events=events), weigh(events))
+    first, second = iter(watch), iter(watch)
+    seen = [next(first), next(second), watch.next(1), next(second)]
+    assert watch.resume_revision == 9
+    seen.append(next(first))
+    assert [event.kv.mod_revision for event in seen] == [5, 6, 7, 8, 9]
+
+
+def test_the_iteration_ends_when_the_watch_is_closed_and_stays_so():
+    watch = watch_of(Owner(), 5, 6)
+    revisions = []
+    for event in watch:
+        revisions.append(event.kv.mod_revision)
+        break
+    iterator = iter(watch)
+    revisions.extend(event.kv.mod_revision for event in iterator)
+    assert revisions == [5, 6]
+    assert [*iterator, *watch] == []
+    with pytest.raises(StopIteration):
+        next(watch)
+    assert watch.next() is None
+
+
+def test_an_error_is_raised_whenever_the_iteration_goes_on(monkeypatch):
+    owner = Owner()
+    watch = watch_of(owner, 5)
+    iterator = iter(watch)
+    assert next(iterator).kv.mod_revision == 5
+
+    def fail(op, timeout):
+        raise Compacted(compact_revision=9)
+
+    monkeypatch.setattr(owner, "_run", fail)
+    for reading in (iterator, iterator, watch, iter(watch)):
+        with pytest.raises(Compacted):
+            next(reading)
 
 
 def test_a_taking_that_was_cut_short_is_undone_once():
