@@ -159,7 +159,7 @@ class Driver:
         """
         while True:
             item = self.channel.take(source, time.monotonic())
-            if not self._gathering:
+            if self.channel.stirred and not self._gathering:
                 self._gather()
             if item is not None:
                 return item
@@ -168,7 +168,9 @@ class Driver:
             if source.closed:
                 return None
             future = source.waiter = self.loop.create_future()
-            if not await self._wait(future, deadline):
+            if deadline is None:
+                await future  # a coroutine less for each item
+            elif not await self._wait(future, deadline):
                 raise TimeoutError("nothing arrived in time")
 
     def request_progress(self, require_leader: bool) -> None:
@@ -218,7 +220,8 @@ class Driver:
         conn = link.conn
         self.channel.link_received(link, data, time.monotonic())
         self._awaken()
-        if not self._gathering:
+        calm = self.channel.carriers.busy and not self.channel.stirred and link.tls is None
+        if not (calm or self._gathering):
             self._gather()  # behind the tasks that go on now
         if link.state is LinkState.CLOSED:
             return
@@ -282,6 +285,7 @@ class Driver:
         self._settle_all()
 
     def _settle_all(self) -> None:
+        self.channel.stirred = False
         for link in list(self.channel.links):
             self._flush(link)
         self._settle(None)

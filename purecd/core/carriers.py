@@ -193,16 +193,16 @@ class Carriers:
 
     # Streams.
 
-    def active(self, owner: Any, stream: Any, link: Link, now: float) -> None:
-        """Something arrived on a stream of ours."""
+    def active(self, owner: Any, stream: Any, link: Link, now: float) -> bool:
+        """Something arrived on a stream of ours; whether nothing follows from it but what `tell` does."""
         if type(owner) is Probe:
             if stream.status is not None and not owner.done:
                 failed = not (stream.status.code == 0 and len(stream.messages) == 1)
                 owner.message = b"" if failed else stream.messages[0]
                 self._probed(owner, call_failed(owner, stream, link.name) if failed else None, now)
-            return
+            return False
         if owner.stream.carrier is not owner:
-            return  # the machine closed it
+            return False  # the machine closed it
         machine, decode = owner.machine, owner.method.decode
         messages = stream.messages
         while messages:
@@ -210,16 +210,18 @@ class Carriers:
                 response = decode(messages[0])
             except ValueError as error:
                 self._broken(owner, error, now)
-                return
+                return False
             if not getattr(response, "canceled", False):
                 link.refreshes_in_a_row = 0  # the token is taken
             machine.stream_message(owner.stream, response, now)
             messages.popleft()  # last: what a signal cut short is done again, not left out
             if owner.stream.carrier is not owner:
-                return
+                return False
         if stream.status is not None:
             owner.stream.carrier = None
             machine.stream_ended(owner.stream, self._end_of(owner, stream, link, now), now)
+        calm: bool = machine.calm
+        return calm
 
     def _end_of(self, owner: Carrier, stream: Any, link: Link, now: float) -> EtcdError:
         if stream.status.code == 0:
@@ -239,6 +241,11 @@ class Carriers:
         owner.machine.stream_ended(owner.stream, error, now)
 
     # What the machines ask for.
+
+    def tell(self) -> None:
+        """Collect the watchers that got something, where that is all that is to be done."""
+        assert self._watches is not None
+        self._channel.ready.extend(self._watches.take_ready())
 
     def run(self, now: float) -> None:
         """Carry out what the machines want and collect who got something."""

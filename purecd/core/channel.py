@@ -74,6 +74,8 @@ class Channel(Logins):
         carriers: the machines behind watches and leases, and their streams.
         calls: all that were started and have not ended, oldest first.
         unsent: what arrived or passed caused something to be queued; the driver sets it back.
+        stirred: more came of it than that somebody is to be woken. There may be bytes to send, or a timer
+            that ends earlier; the driver sets it back.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Channel(Logins):
         super().__init__(options, addresses, rng, agent, metadata)
         self.carriers = Carriers(self, rng)
         self.unsent = False
+        self.stirred = False
         self.calls: dict[Call, None] = {}
         self._waiting: deque[Call] = deque()
         self._max_receive = options.max_receive_size
@@ -255,6 +258,7 @@ class Channel(Logins):
         if isinstance(source, ServerStream):
             if source.stream is not None and source.stream.status is None:
                 source.link.conn.consume(source.stream, len(item))
+                self.stirred = True
         elif self.carriers.taken(source, now):
             self.settle(now)
         return item
@@ -274,6 +278,7 @@ class Channel(Logins):
 
     def settle(self, now: float) -> None:
         """Carry out what the machines of the streams ask for."""
+        self.stirred = True
         self.carriers.run(now)
         for link in list(self.links):
             self._sweep(link, now)
@@ -297,8 +302,11 @@ class Channel(Logins):
         if conn.closed or (conn.goaway is not None and link.state < LinkState.READY):
             self._connection_ended(link, now)
         else:
-            if conn.active:
-                self._collect(link, now)
+            calm = bool(conn.active) and self._collect(link, now)
+            moves = link.state is not LinkState.READY or conn.goaway is not None or link.login is not None
+            if calm and not (moves or self._waiting or conn.unwritten):
+                self.carriers.tell()  # the usual case of a watch
+                return
             if link.state is not LinkState.READY or conn.goaway is not None:
                 self._advance(link, now)
             if link.login is not None:
@@ -317,9 +325,10 @@ class Channel(Logins):
             if self.carriers.busy:
                 self.settle(now)
 
-    def _collect(self, link: Link, now: float) -> None:
+    def _collect(self, link: Link, now: float) -> bool:
         conn = link.conn
         active, conn.active = conn.active, []
+        calm = 0
         for stream in active:
             owner: Any = stream.owner  # type: ignore[attr-defined]  # every stream here is a GrpcStream
             if type(owner) is Call:
@@ -345,7 +354,8 @@ class Channel(Logins):
             elif type(owner) is HealthWatch:
                 self._health_told(owner, link, now)
             else:
-                self.carriers.active(owner, stream, link, now)
+                calm += self.carriers.active(owner, stream, link, now)
+        return calm == len(active)
 
     def _stream_active(self, source: ServerStream, stream: Any, link: Link, now: float) -> None:
         if source.closed:

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Union
 
 from purecd import errors
 from purecd.admin_types import LeaseKeepAliveReply
@@ -62,6 +62,8 @@ class KeepAlives:
         rng: for jitter.
         dial_timeout: seconds a connection may take to come up; the first answer may take longer by 1 s.
     """
+
+    calm: ClassVar[bool] = False  # whatever comes may move a timer
 
     def __init__(self, *, auth_mode: str, rng: Random, dial_timeout: float = 5.0) -> None:
         self._can_refresh = auth_mode in ("password", "static")

@@ -85,8 +85,8 @@ class Links:
         """HTTP/2 is up on a link: begin its greeting."""
         raise NotImplementedError  # `Logins` and `Channel` say how
 
-    def _collect(self, link: Link, now: float) -> None:
-        """Hand on what the streams of a link received."""
+    def _collect(self, link: Link, now: float) -> bool:
+        """Hand on what the streams of a link received; whether no more follows than waking who watches."""
         raise NotImplementedError  # `Logins` and `Channel` say how
 
     def _pump(self, now: float) -> None:

@@ -64,6 +64,11 @@ class WatchPlaces:
         """Whether there is no watcher."""
         return not self._watchers
 
+    @property
+    def calm(self) -> bool:
+        """Whether nothing is to be done but to give out `take_ready`."""
+        return not (self._unsettled or self._actions)
+
     # Links.
 
     def link_ready(self, link: Any, generation: int, has_token: bool, now: float) -> None:

@@ -141,7 +141,9 @@ class Driver(Sockets):
         item = self.channel.take(source, time.monotonic())
         if item is None:
             source.waiter = waiter
-            self._timer_moved = True
+            if self.channel.stirred:
+                self.channel.stirred = False
+                self._timer_moved = True
         return item
 
     def put_back(self, source: Any) -> None:

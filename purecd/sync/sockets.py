@@ -241,8 +241,9 @@ class Sockets:
                 self._entered = True
                 greeted = link.login is None
                 channel.link_received(link, data, time.monotonic())
-                if not greeted or link.state is not LinkState.READY or channel.carriers.busy:
+                if not greeted or link.state is not LinkState.READY or channel.stirred:
                     self._timer_moved = True
+                    channel.stirred = False
                 self._entered = False
                 if channel.ready:
                     self._announce()

@@ -135,14 +135,14 @@ def test_a_driver_looks_again_only_when_something_is_queued(pinged):
     world, members = world_of()
     watcher = watch(world, created_notify=False)
     (request,) = world.requests("Watch")
-    world.channel.unsent = False
+    world.channel.unsent = world.channel.stirred = False
     peer = world.peer()
     members["a:1"].event(peer, request, b"k")
     if pinged:
         peer.ping()  # whoever waits goes away with the event; the answer must leave all the same
     world.channel.link_received(world.link(), peer.data_to_send(), world.now)
     assert keys(watcher) == [b"k"]
-    assert world.channel.unsent is pinged
+    assert (world.channel.unsent, world.channel.stirred) == (pinged, pinged)
 
 
 def test_a_source_makes_the_channel_dial_until_there_is_a_link():
