@@ -74,12 +74,13 @@ class AsyncWatch:
         return self
 
     async def __anext__(self) -> Event:
-        if self._events:  # without another coroutine for each
-            return self._events.popleft()
-        event = await self.next()
-        if event is None:
-            raise StopAsyncIteration
-        return event
+        # Without another coroutine for each event, and with as few as can be between a wait and its reader.
+        while not self._events:
+            response = await self._read(operations.next_changes, None)
+            if response is None:
+                raise StopAsyncIteration
+            self._events.extend(response.events)
+        return self._events.popleft()
 
     async def next(self, timeout: float | None = None) -> Event | None:
         """The next event; None once the watch was closed.

@@ -62,6 +62,8 @@ async def run(op: Op[T], drivers: Drivers, deadline: float | None) -> T:
             try:
                 if type(effect) is Call:
                     result = await _call(effect, drivers, deadline)
+                elif type(effect) is Next:
+                    result = await _next(effect, drivers, deadline)
                 else:
                     result = await _perform(effect, drivers, deadline)
             except BaseException as error:
@@ -111,8 +113,6 @@ async def _observed(call: Call, driver: Driver, hooks: tuple[Hook, ...]) -> Any:
 
 
 async def _perform(effect: Effect, drivers: Drivers, deadline: float | None) -> Any:
-    if isinstance(effect, Next):
-        return await _next(effect, drivers, deadline)
     if isinstance(effect, Sleep):
         await _sleep(effect, deadline)
         return None
@@ -146,12 +146,18 @@ def _driver_of(source: Any, drivers: Drivers) -> Driver:
     return drivers._driver(source.channel, endpoint)
 
 
-async def _next(effect: Next, drivers: Drivers, deadline: float | None) -> Any:
+def _next(effect: Next, drivers: Drivers, deadline: float | None) -> Awaitable[Any]:
+    driver = _driver_of(effect.source, drivers)
+    if effect.timeout is None and deadline is None:
+        return driver.next(effect.source, None)  # as of `_attempt`: no coroutine more than needed
+    return _next_until(effect, driver, deadline)
+
+
+async def _next_until(effect: Next, driver: Driver, deadline: float | None) -> Any:
     until = deadline
     if effect.timeout is not None:
         own = deadline_after(effect.timeout, time.monotonic())
         until = own if own is None or deadline is None else min(own, deadline)
-    driver = _driver_of(effect.source, drivers)
     try:
         return await driver.next(effect.source, until)
     except errors.EtcdError:
