@@ -14,6 +14,7 @@ import struct
 import sys
 import time
 from collections import deque
+from typing import TypeVar
 
 from serving import KEY, VALUE, Watching, arguments, serve
 
@@ -26,11 +27,14 @@ from purecd.wire import frames
 from purecd.wire.headers import RequestHeaders
 from purecd.wire.status import message_frame
 
+T = TypeVar("T", int, bytes)
+
 READ = 1 << 18
 LARGEST = 2**31 - 1
 PING = b"\0\0\x08\x06\0\0\0\0\0"
 PONG = b"\0\0\x08\x06\x01\0\0\0\0"
 END = b"\x01\x05"  # type HEADERS, flags END_STREAM and END_HEADERS
+TRAILERS = b"\0\0\x02" + END + b"\0"  # of two octets, as etcd sends them; the stream's id begins with 0
 
 
 class RawConnection:
@@ -86,21 +90,23 @@ class RawConnection:
             late = b""
             answer = recv(65536)
             while end not in answer:
-                answer += recv(65536)
+                answer += some(recv(65536))
             if PING in answer:
                 late = pongs(answer)
 
     def pipelined(self, requests: list[tuple[bytes, bytes]], in_flight: int) -> None:
         """Keep `in_flight` calls on their way. Their ends are counted, for they may come in any order."""
+        self.one_by_one(requests[:1])  # the first answer of a connection has longer trailers
+        requests = requests[1:]
         send, recv = self.sock.sendall, self.sock.recv
         bytes_of = deque(request for request, _ in requests)
         left = len(requests)
         send(b"".join([bytes_of.popleft() for _ in range(min(in_flight, left))]))
         rest = b""
         while left:
-            answer = rest + recv(262144)
-            ended = answer.count(b"\x01\x05\0")
-            rest = answer[-8:] if b"\x01\x05\0" not in answer[-8:] else answer[-2:]
+            answer = rest + some(recv(262144))
+            ended = answer.count(TRAILERS)
+            rest = answer[max(answer.rfind(TRAILERS) + len(TRAILERS), len(answer) - 16) :]
             left -= ended
             more = b"".join([bytes_of.popleft() for _ in range(min(ended, len(bytes_of)))])
             if PING in answer:
@@ -123,7 +129,7 @@ class RawConnection:
             if keep and len(room) - at < READ:
                 self.room = room + bytearray(len(room))  # only the first time
                 room = self.room
-            got = sock.recv_into(memoryview(room)[at : at + READ])
+            got = some(sock.recv_into(memoryview(room)[at : at + READ]))
             total += got
             last = room[at : at + got] if got < 200 else room[at + got - 200 : at + got]
             if PING in last:
@@ -149,6 +155,13 @@ class RawConnection:
         self.sock.sendall(request)
 
 
+def some(received: T) -> T:
+    """What came; an error at the end of the connection, where a loop would go on for ever."""
+    if not received:
+        raise ConnectionError("etcd closed the connection")
+    return received
+
+
 def pongs(answer: bytes) -> bytes:
     """Answers to all whole PINGs in `answer`."""
     parts = answer.split(PING)[1:]
@@ -167,7 +180,7 @@ def watched(connection: RawConnection, prefix: bytes):
     def values():
         rest = b""
         while True:
-            data = rest + sock.recv(262144)
+            data = rest + some(sock.recv(262144))
             if PING in data:
                 sock.sendall(pongs(data))
             size = 20 if marks[20] in data else 100
