@@ -123,7 +123,7 @@ class Channel(Logins):
             stream = GrpcStream(call, self._max_receive, manual_window=True)
             end_stream = call.half_close
         else:
-            stream = GrpcStream(call, self._max_receive, True)
+            stream = call.method.stream(call, self._max_receive, True)
             end_stream = True
         call.stream = stream
         call.link = link

@@ -29,15 +29,18 @@ def encode(call: Call, max_send_size: int, deadline: float | None) -> None:
     call.deadline = deadline
 
 
-def decode(call: Call, message: bytes) -> Any:
+def decode(call: Call, message: Any) -> Any:
     """The value of a reply.
+
+    Args:
+        message: its bytes, or what `RangeStream` made of them.
 
     Raises:
         ProtocolError: the bytes are none; the request was executed all the same.
     """
     method = call.method
     try:
-        return method.decode(message)
+        return method.decode(message) if type(message) is bytes else message.reply()
     except ValueError as error:
         raise errors.ProtocolError(
             f"undecodable reply to {method.name}",

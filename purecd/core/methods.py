@@ -11,6 +11,7 @@ import enum
 from typing import Any, Callable
 
 from purecd.pb import codecs
+from purecd.wire.grpc import Arriving, GrpcStream
 
 
 class Policy(enum.Enum):
@@ -24,6 +25,17 @@ class Policy(enum.Enum):
     """Changes something, but twice is the same as once."""
 
 
+class RangeStream(GrpcStream):
+    """The response to a range; a large one is decoded while it comes."""
+
+    __slots__ = ()
+
+    def gather(self, length: int) -> Arriving:
+        from purecd.pb.pieces import LARGE, RangePieces
+
+        return RangePieces(length) if length >= LARGE else super().gather(length)
+
+
 class Method:
     """One RPC.
 
@@ -33,9 +45,10 @@ class Method:
         decode: message bytes to reply value; `ValueError` for bytes that are none.
         policy: what may be sent again.
         authenticated: whether the token goes along.
+        stream: what a call of it is on a connection.
     """
 
-    __slots__ = ("authenticated", "decode", "encode", "name", "path", "policy", "raw_path")
+    __slots__ = ("authenticated", "decode", "encode", "name", "path", "policy", "raw_path", "stream")
 
     def __init__(
         self,
@@ -44,6 +57,7 @@ class Method:
         decode: Callable[[bytes], Any],
         policy: Policy,
         authenticated: bool = True,
+        stream: type[GrpcStream] = GrpcStream,
     ) -> None:
         self.path = path
         self.raw_path = path.encode("ascii")
@@ -52,6 +66,7 @@ class Method:
         self.decode = decode
         self.policy = policy
         self.authenticated = authenticated
+        self.stream = stream
 
     def __repr__(self) -> str:
         return f"<Method {self.path}>"
@@ -94,7 +109,7 @@ def _etcd(service: str, name: str, policy: Policy, reply: str = "", authenticate
 
 _READ, _WRITE, _IDEMPOTENT = Policy.READ, Policy.WRITE, Policy.IDEMPOTENT
 
-RANGE = Method("/etcdserverpb.KV/Range", codecs.encode_range, codecs.decode_range, _READ)
+RANGE = Method("/etcdserverpb.KV/Range", codecs.encode_range, codecs.decode_range, _READ, stream=RangeStream)
 RANGE_STREAM = _etcd("KV", "RangeStream", _READ)
 PUT = Method("/etcdserverpb.KV/Put", codecs.encode_put, codecs.decode_put, _WRITE)
 DELETE_RANGE = Method("/etcdserverpb.KV/DeleteRange", codecs.encode_delete, codecs.decode_delete, _WRITE)

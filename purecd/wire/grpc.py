@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections import deque
 from io import BytesIO
 from struct import Struct
+from typing import Any, Protocol
 
 from ..errors import StatusCode
 from . import frames
@@ -39,8 +40,24 @@ _unpack_prefix = Struct(">BL").unpack_from
 _HEADERS, _MESSAGES, _FOREIGN_BODY, _ENDED = range(4)
 
 
-class _Message:
+class Arriving(Protocol):
     """A message of which not all has come.
+
+    Attributes:
+        missing: octets that have not come.
+    """
+
+    missing: int
+
+    def add(self, piece: bytes) -> None:
+        """Take what came next, 1 octet or more and no more than what was missing."""
+
+    def whole(self) -> Any:
+        """The message, once nothing is missing."""
+
+
+class _Message:
+    """A message that is kept until all of it has come.
 
     Of a message of ten megabytes one is moved when the room for it grows, and nothing at its end: that takes
     0.7 of the time of appending to a bytearray, on PyPy 0.4.
@@ -86,7 +103,7 @@ class GrpcStream(Stream):
         manual_window: see `Stream`; consume the length of each message taken.
 
     Attributes:
-        messages: whole messages nobody has taken yet, oldest first.
+        messages: whole messages nobody has taken yet, oldest first: bytes, or what `gather` makes of them.
         status: set once, when the call has ended; no message comes after.
         unprocessed: the server certainly has not processed the call.
         refused_connection: unprocessed because the whole connection was refused.
@@ -116,7 +133,7 @@ class GrpcStream(Stream):
         self.owner = owner
         self.max_receive = max_receive
         self.unary = unary
-        self.messages: deque[bytes] | list[bytes] = [] if unary else deque()
+        self.messages: deque[Any] | list[Any] = [] if unary else deque()
         self.status: Status | None = None
         self.unprocessed = False
         self.refused_connection = False
@@ -126,7 +143,15 @@ class GrpcStream(Stream):
         self._informational = 0
         self._body_left = -1  # octets of DATA content-length still promises, -1 without one
         self._partial = b""  # a prefix, or a foreign body, that has not fully arrived
-        self._message: _Message | None = None  # behind its prefix
+        self._message: Arriving | None = None  # behind its prefix
+
+    def gather(self, length: int) -> Arriving:
+        """Begin a message that does not come all at once; a subclass may do more than keep it.
+
+        Args:
+            length: its octets, 1 or more.
+        """
+        return _Message(length)
 
     @property
     def headers_seen(self) -> bool:
@@ -305,7 +330,7 @@ class GrpcStream(Stream):
                     return True
                 position = start + length
                 if position > size:
-                    self._message = _Message(length)
+                    self._message = self.gather(length)
                     self._message.add(data[start:])
                     break
                 octets = data[start:position]

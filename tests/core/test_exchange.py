@@ -11,8 +11,17 @@ from purecd import errors
 from purecd.core import exchange, methods
 from purecd.core.op import Call, Next
 from purecd.pb import messages
+from purecd.pb.pieces import RangePieces
 from purecd.requests import Get, Put
+from tests.support.h2peer import Request
 from tests.support.steps import World
+
+REQUEST = Request(1, {":path": "/etcdserverpb.KV/Range"})
+
+
+def one(call):
+    """An operation of one attempt of one call."""
+    return (yield call)
 
 
 def test_a_request_becomes_a_message():
@@ -36,6 +45,31 @@ def test_a_message_may_be_as_large_as_the_limit():
 def test_a_reply_becomes_a_value():
     reply = messages.RangeResponse(count=3).SerializeToString()
     assert exchange.decode(Call(methods.RANGE, Get("k")), reply).count == 3
+
+
+@pytest.mark.parametrize(("size", "gathered"), [(100_000, False), (900_000, True)])
+def test_a_large_range_is_decoded_while_it_comes(size, gathered):
+    world = World()
+    kvs = [messages.KeyValue(key=b"%04d" % number, value=b"v" * 1000) for number in range(size // 1000)]
+    member = world.members["a:1"]
+    octets = member.reply(REQUEST, kvs=kvs, count=7)
+    member.answers["Range"] = lambda peer, request: peer.ok(request, octets)
+    call = Call(methods.RANGE, Get("k"))
+    reply = world.do(one(call))
+    assert [(each.key, each.value) for each in reply.kvs] == [(each.key, each.value) for each in kvs]
+    assert (reply.count, reply.header.revision) == (7, 7)
+    assert isinstance(call.message, RangePieces) is gathered
+    assert len(call.message) == len(octets)
+
+
+def test_a_large_range_that_is_none():
+    world = World()
+    member = world.members["a:1"]
+    octets = member.reply(REQUEST, kvs=[messages.KeyValue(value=b"v" * 1000)] * 900)
+    member.answers["Range"] = lambda peer, request: peer.ok(request, octets[:-1])
+    with pytest.raises(errors.ProtocolError, match="undecodable reply to Range"):
+        world.do(one(Call(methods.RANGE, Get("k"))))
+    assert world.is_connected("a:1")
 
 
 @pytest.mark.parametrize(("link", "endpoint"), [(None, ""), (SimpleNamespace(name="a:1"), "a:1")])

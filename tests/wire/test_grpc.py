@@ -4,6 +4,7 @@
 import pytest
 
 from purecd.errors import StatusCode
+from purecd.wire.grpc import GrpcStream
 
 from .peer import (
     CANCEL,
@@ -15,6 +16,7 @@ from .peer import (
     OK,
     PADDED,
     PROTOCOL_ERROR,
+    REQUEST_BLOCK,
     RESPONSE,
     RST_STREAM,
     answer,
@@ -488,6 +490,40 @@ def test_a_large_message_comes_as_it_was_sent(piece):
     for at in range(0, len(octets), piece):
         conn.receive_data(data(1, octets[at : at + piece]))
     assert list(stream.messages) == [body, b"next"]
+
+
+@pytest.mark.parametrize("cut", [1, 5, 30, 0])
+def test_a_subclass_gathers_what_does_not_come_at_once(cut):
+    begun = []
+
+    class Pieces:
+        def __init__(self, length):
+            self.missing = length
+            self.pieces = []
+
+        def add(self, piece):
+            assert 0 < len(piece) <= self.missing
+            self.missing -= len(piece)
+            self.pieces.append(piece)
+
+        def whole(self):
+            return tuple(self.pieces)
+
+    class Gathering(GrpcStream):
+        def gather(self, length):
+            begun.append(length)
+            return Pieces(length)
+
+    conn = connect()
+    stream = Gathering(None, 1 << 20)
+    conn.open_stream(stream, REQUEST_BLOCK, message(b"request"), True)
+    body = bytes(range(100))
+    parts = message(body)
+    octets = headers(1) + data(1, message(b"at once")) + data(1, parts[:40]) + data(1, parts[40:])
+    for at in range(0, len(octets), cut or len(octets)):
+        conn.receive_data(octets[at : at + (cut or len(octets))])
+    assert begun == [100]
+    assert list(stream.messages) == [b"at once", (body[:35], body[35:])]
 
 
 def test_a_message_of_which_the_last_octet_is_missing():
