@@ -8,10 +8,12 @@ merges what comes again of a message and appends what comes again of a field, an
 
 1. Only their order tells which value belongs to which event. So each column has something for every event or
    for none; where some keys have a lease and others have none, say, there are no columns.
-2. Nor are there any where an event has a field twice. Protobuf counts the last one, and would write it alone;
-   so octets that are longer than what it would write are not read in this way.
+2. That tells all unless one event has a field twice and another one lacks it. Protobuf lets the last one
+   count, for messages that were put together from pieces; but nothing that writes a message writes a field
+   twice. To make sure, by comparing with what protobuf itself would write, took 8 % of all CPU of a watch.
+3. How many events there are is told by what was parsed as etcd means it. So none is lost or added.
 
-A response of 1,000 events takes 0.7 of the time, the second parsing included (benchmarks/codecs.py).
+A response of 1,000 events takes 0.6 of the time, the second parsing included (benchmarks/codecs.py).
 
 Source: protobuf.dev/programming-guides/encoding (last one wins).
 """
@@ -41,14 +43,13 @@ def _parser() -> Callable[[bytes], Any]:
     return message_class("columns.WatchColumns").FromString
 
 
-def events_by_column(message: Any, data: bytes) -> list[Event] | None:
+def events_by_column(data: bytes, count: int) -> list[Event] | None:
     """The events of a WatchResponse, None where they make no columns.
 
     Args:
-        message: the response, parsed from `data`.
+        count: of the events in it.
     """
-    count = len(message.events)
-    if count < FEWEST or message.ByteSize() != len(data):
+    if count < FEWEST:
         return None
     columns = _parser()(data).events
     kvs = _key_values(columns.kv, count)

@@ -131,9 +131,10 @@ _watch_fields = attrgetter(*WatchResponse._fields[1:-1])
 
 def watch_response(message: Any, data: bytes) -> WatchResponse:
     """The value of a WatchResponse parsed from `data`."""
-    events = events_by_column(message, data)
+    found = message.events
+    events = events_by_column(data, len(found))
     if events is None:
-        events = _events(message.events, data)
+        events = _events(found, data)
     return _new(WatchResponse, (_header(message), *_watch_fields(message), events))
 
 
