@@ -80,7 +80,9 @@ class ReceivingHalf(ConnectionState):
         self.more = False
         size = len(data)
         try:
-            used = self._receive_usual(data, now) if self.ready and self._block is None else 0
+            # A read that begins with DATA goes on with it, as those of watches and of large replies do.
+            usual = self.ready and self._block is None and len(data) > 3 and data[3] != frames.DATA
+            used = self._receive_usual(data, now) if usual else 0
             if used < size:
                 used = self._receive_frames(data, used, now)
         except ConnectionFault as fault:
