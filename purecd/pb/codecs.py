@@ -25,7 +25,9 @@ from purecd.pb.encoding import (
     encode_watch_progress,
 )
 
-decode_range = parsing.decoder("RangeResponse", parsing.get_reply, decoding.decode_range, tiny=parsing.TINY)
+decode_range = parsing.decoder(
+    "RangeResponse", parsing.get_reply, decoding.decode_range, tiny=parsing.TINY, with_data=True
+)
 decode_put = parsing.decoder("PutResponse", parsing.put_reply, decoding.decode_put, tiny=parsing.TINY)
 decode_delete = parsing.decoder(
     "DeleteRangeResponse", parsing.delete_reply, decoding.decode_delete, tiny=parsing.TINY

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many events of a watch at once: read as columns, all keys, all values and so on.
+"""Many events of a watch, or keys of a range, at once: read as columns, all keys, all values and so on.
 
 What protobuf's C implementation has parsed is made into Python objects piece by piece, when it is asked for.
-Of an event there are two pieces besides its fields, and making them takes longer than parsing did. So the
-same octets are parsed again as another type, in which an event is not repeated, but its fields are. Protobuf
-merges what comes again of a message and appends what comes again of a field, and so makes the columns.
+Of an event there are two pieces besides its fields, of a key one, and making them takes longer than parsing
+did. So the same octets are parsed again as another type, in which an event is not repeated, but its fields
+are. Protobuf merges what comes again of a message and appends what comes again of a field, and so makes the
+columns.
 
 1. Only their order tells which value belongs to which event. So each column has something for every event or
    for none; where some keys have a lease and others have none, say, there are no columns.
@@ -30,7 +31,9 @@ from purecd.pb import message_class
 from purecd.types import Event, EventType, KeyValue
 
 FEWEST = 16
-"""Events that are worth it; ten take about as long as one by one."""
+"""Events or keys that are worth it; ten take about as long as one by one."""
+WIDEST = 1536
+"""Octets of a key with its value up to which that is worth it: all of them are copied once more."""
 
 _KINDS: dict[int, int] = {kind.value: kind for kind in EventType}
 
@@ -39,8 +42,20 @@ _columns_of = attrgetter(*KeyValue._fields)
 
 
 @cache
-def _parser() -> Callable[[bytes], Any]:
-    return message_class("columns.WatchColumns").FromString
+def _parser(name: str) -> Callable[[bytes], Any]:
+    return message_class("columns." + name).FromString
+
+
+def keys_by_column(data: bytes, count: int) -> list[KeyValue] | None:
+    """The keys of a RangeResponse, None where they make no columns.
+
+    Args:
+        count: of the keys in it.
+    """
+    if count < FEWEST or len(data) > count * WIDEST:
+        return None
+    kvs = _key_values(_parser("RangeColumns")(data).kvs, count)
+    return None if kvs is None else list(kvs)
 
 
 def events_by_column(data: bytes, count: int) -> list[Event] | None:
@@ -51,7 +66,7 @@ def events_by_column(data: bytes, count: int) -> list[Event] | None:
     """
     if count < FEWEST:
         return None
-    columns = _parser()(data).events
+    columns = _parser("WatchColumns")(data).events
     kvs = _key_values(columns.kv, count)
     kinds: Iterable[int] | None = repeat(EventType.PUT)
     if columns.type:

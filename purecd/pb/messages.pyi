@@ -1749,3 +1749,16 @@ class WatchColumns(Message):
         self,
         field_name: Literal["events"],
     ) -> bool: ...
+
+class RangeColumns(Message):
+    @property
+    def kvs(self) -> KeyValueColumns: ...
+    def __init__(
+        self,
+        *,
+        kvs: KeyValueColumns | None = ...,
+    ) -> None: ...
+    def HasField(
+        self,
+        field_name: Literal["kvs"],
+    ) -> bool: ...

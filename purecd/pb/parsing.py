@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any, Callable, TypeVar
 
 from purecd.pb import message_class
-from purecd.pb.columns import events_by_column
+from purecd.pb.columns import events_by_column, keys_by_column
 from purecd.requests import MAX_TXN_DEPTH
 from purecd.types import (
     CompactReply,
@@ -57,9 +57,12 @@ def _key_values(messages: Iterable[Any]) -> list[KeyValue]:
     return list(map(_as_key_value, map(_key_value_fields, messages)))
 
 
-def get_reply(message: Any) -> GetReply:
-    """The value of a parsed RangeResponse."""
-    return _new(GetReply, (_header(message), _key_values(message.kvs), message.more, message.count))
+def get_reply(message: Any, data: bytes | None = None) -> GetReply:
+    """The value of a RangeResponse parsed from `data`, None where it was within another message."""
+    kvs = keys_by_column(data, len(message.kvs)) if data is not None else None
+    if kvs is None:
+        kvs = _key_values(message.kvs)
+    return _new(GetReply, (_header(message), kvs, message.more, message.count))
 
 
 def put_reply(message: Any) -> PutReply:
@@ -203,7 +206,7 @@ def decoder(
     return decode
 
 
-decode_range = decoder("RangeResponse", get_reply)
+decode_range = decoder("RangeResponse", get_reply, with_data=True)
 decode_put = decoder("PutResponse", put_reply)
 decode_delete = decoder("DeleteRangeResponse", delete_reply)
 decode_txn = decoder("TxnResponse", txn_reply)

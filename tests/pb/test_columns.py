@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Events read as columns are those read one by one; where they could be others, none are."""
+"""Events and keys read as columns are those read one by one; where they could be others, none are."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from google.protobuf.internal import api_implementation
 
 from purecd.pb import decoding, messages, parsing
-from purecd.pb.columns import FEWEST, events_by_column
+from purecd.pb.columns import FEWEST, WIDEST, events_by_column, keys_by_column
 from purecd.pb.encoding import varint
-from purecd.types import EventType
+from purecd.types import EventType, KeyValue
 from tests.pb.reply_cases import sub
 
 # Nothing but upb is used for decoding.
@@ -140,3 +140,70 @@ def test_equal_to_reading_by_hand_whatever_is_left_out_repeated_or_unknown():
             read += 1
             assert found == decoding.decode_watch(data).events
     assert 50 < read < 250, "some were, some were not"
+
+
+# Keys of a range.
+
+KEYS = {
+    "keys": key_value,
+    "keys with leases": lambda number: key_value(number, lease=-5 - number),
+    "without values": lambda number: messages.KeyValue(
+        key=b"k%d" % number, create_revision=1, mod_revision=2
+    ),
+    "nothing but keys": lambda number: messages.KeyValue(key=b"k%d" % number),
+}
+UNLIKE_KEYS = {
+    "a lease": lambda number: key_value(number, lease=int(number == 3)),
+    "an empty value": lambda number: key_value(number) if number else deleted(number),
+    "nothing": lambda number: messages.KeyValue(),
+    "one without a key": lambda number: key_value(number) if number else messages.KeyValue(),
+}
+
+
+def range_response(kvs):
+    return messages.RangeResponse(header=HEADER, kvs=kvs, count=9, more=True).SerializeToString()
+
+
+def keys(data):
+    return keys_by_column(data, len(messages.RangeResponse.FromString(data).kvs))
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_keys_that_are_alike_are_read_by_column(name):
+    data = range_response([KEYS[name](number) for number in range(COUNT)])
+    assert keys(data) == decoding.decode_range(data).kvs
+    assert parsing.decode_range(data) == decoding.decode_range(data)
+    assert {type(each) for each in parsing.decode_range(data).kvs} == {KeyValue}
+
+
+@pytest.mark.parametrize("name", UNLIKE_KEYS)
+def test_keys_that_are_not_alike_are_not(name):
+    data = range_response([UNLIKE_KEYS[name](number) for number in range(COUNT)])
+    assert keys(data) is None
+    assert parsing.decode_range(data) == decoding.decode_range(data)
+
+
+@pytest.mark.parametrize(("count", "read"), [(0, False), (FEWEST - 1, False), (FEWEST, True)])
+def test_few_keys_are_read_one_by_one(count, read):
+    assert (keys(range_response(map(key_value, range(count)))) is not None) is read
+
+
+@pytest.mark.parametrize(("size", "read"), [(WIDEST - 200, True), (WIDEST, False)])
+def test_keys_with_large_values_are_read_one_by_one(size, read):
+    data = range_response([messages.KeyValue(key=b"k", value=b"v" * size)] * COUNT)
+    assert (keys(data) is not None) is read
+    assert [len(each.value) for each in parsing.decode_range(data).kvs] == [size] * COUNT
+
+
+@pytest.mark.parametrize("field", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("times", [0, 2])
+def test_keys_of_which_one_has_a_field_twice_or_not_are_read_one_by_one(field, times):
+    octets = []
+    for number in range(COUNT):
+        parts = fields(number)
+        if number == 4:
+            parts[field] *= times
+        octets.append(sub(0x12, b"".join(parts.values())))
+    data = sub(0x0A, HEADER.SerializeToString()) + b"".join(octets)
+    assert keys(data) is None
+    assert parsing.decode_range(data) == decoding.decode_range(data)
