@@ -80,9 +80,9 @@ class ReceivingHalf(ConnectionState):
         self.more = False
         size = len(data)
         try:
-            # A read that begins with DATA goes on with it, as those of watches and of large replies do.
-            usual = self.ready and self._block is None and len(data) > 3 and data[3] != frames.DATA
-            used = self._receive_usual(data, now) if usual else 0
+            used = 0
+            if self.ready and self._block is None and len(data) > frames.HEAD_SIZE:
+                used = self._receive_usual(data, now) if data[3] != frames.DATA else self._receive_lone(data)
             if used < size:
                 used = self._receive_frames(data, used, now)
         except ConnectionFault as fault:
@@ -228,6 +228,16 @@ class ReceivingHalf(ConnectionState):
                 if self.closed:
                     break
         return position
+
+    def _receive_lone(self, data: bytes) -> int:
+        """Take a read that is one DATA frame, as for most responses of a watch; the octets used, or 0."""
+        head, flags, stream_id = HEAD.unpack_from(data)
+        length = head >> 8
+        stream = self._streams.get(stream_id)
+        if flags or stream is None or not length == len(data) - frames.HEAD_SIZE <= self.max_frame_size:
+            return 0
+        self._deliver_data(stream, data[frames.HEAD_SIZE :], length, False)
+        return len(data)
 
     def _receive_preamble(self, data: bytes, position: int, now: float) -> bool:
         """Take WINDOW_UPDATE of the connection that moves nothing, and PING; False if it is another thing."""
