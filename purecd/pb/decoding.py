@@ -50,7 +50,7 @@ _new = tuple.__new__
 
 # The ids of cluster and member as they stood in the last header, and what they mean. They take 20 of a
 # header's 26 octets, and stay the same as long as the same member answers.
-_known_ids: tuple[bytes, int, int] = (b"\0", 0, 0)
+_known_ids: tuple[bytes, int, int] = (b"\x08\x00\x10\x00", 0, 0)
 
 
 def _header(data: bytes, pos: int, end: int) -> Header:

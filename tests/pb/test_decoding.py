@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from purecd.pb import decoding as CODEC
@@ -93,3 +96,16 @@ def test_a_header_that_begins_with_the_ids_of_the_last_one():
     for cut in (1, 2, 3, 5):  # after 4 octets a field ends
         with pytest.raises(ValueError):
             CODEC.decode_put(bytes((10, cut)) + ids + b"\x18\x07")
+
+
+def test_the_first_header_of_a_process():
+    program = """if True:
+        from purecd.pb import decoding
+        try:
+            decoding.decode_put(bytes((10, 3, 0, 24, 5)))
+        except ValueError as error:
+            print(error)
+        assert decoding.decode_put(bytes((10, 6, 8, 0, 16, 0, 24, 5))).header == (0, 0, 5, 0)
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("field number 0 is not allowed\n", "")
