@@ -75,9 +75,11 @@ class Watch:
     def __iter__(self) -> Iterator[Event]:
         # In turn the events at hand and one that reads more, until the former are `_END`. So no function of
         # Python's runs for an event, which takes an eighth of the time of `__next__`. A signal can raise only
-        # in the one that reads, and what raises there can be read on after, other than a generator.
+        # in `_read_on`, and what raises there can be read on after, other than a generator. Nowhere else:
+        # were the reading iterator of a class of ours, and a signal came in its `__iter__`, the chain ended.
         at_hand = iter(partial(attrgetter("_unread.at"), self), _END)
-        parts: Iterator[Iterator[Any]] = map(next, cycle((at_hand, repeat(_Reading(self)))))
+        reading = map(self._read_on, repeat(None))
+        parts: Iterator[Iterator[Event]] = map(next, cycle((at_hand, repeat(reading))))
         return chain.from_iterable(parts)
 
     def __next__(self) -> Event:
@@ -114,6 +116,12 @@ class Watch:
         events = response.events
         self._unread = _Unread(events, iter(events), self._watcher.takes)
         self._watcher.taken = None
+
+    def _read_on(self, _: None) -> Event:
+        """In an iteration, what comes when no event is at hand: has no item, but reads some."""
+        if not length_hint(self._unread.at):
+            self._fill(None)
+        raise StopIteration
 
     def responses(self, timeout: float | None = None) -> Iterator[WatchResponse]:
         """Whole responses: all events of a revision are in one; progress reports have none.
@@ -180,21 +188,3 @@ class Watch:
         """End the watch, also on the server; may be called from any thread, more than once."""
         self._owner._run(operations.close_watch(self._watcher), None)
         self._tell_end("closed", "")
-
-
-class _Reading:
-    """In the iteration over a watch, what comes when no event is at hand: has no item, but reads some."""
-
-    __slots__ = ("_watch",)
-
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
-
-    def __iter__(self) -> Iterator[Event]:
-        return self
-
-    def __next__(self) -> Event:
-        watch = self._watch
-        if not length_hint(watch._unread.at):
-            watch._fill(None)
-        raise StopIteration

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import Any, Callable
 
@@ -84,6 +85,41 @@ def test_what_an_interrupted_reader_took_is_not_lost(reader):
     owner.interrupted = False
     assert [read().kv.mod_revision for _ in range(2)] == [5, 6]
     assert (watch._watcher.buffered_events, watch._watcher.buffered_bytes) == (0, 0)
+
+
+def interrupted_at(step, read):
+    """`read()`, with a signal before the `step`-th line or call of it; whether there were that many."""
+    left = step
+
+    def trace(frame, event, argument):
+        nonlocal left
+        if event in ("call", "line"):
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        read()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def test_an_iteration_goes_on_wherever_a_signal_came():
+    step = 0
+    interrupted = True
+    while interrupted:
+        iterator = iter(watch_of(Owner(), 5, 6, 7))
+        assert next(iterator).kv.mod_revision == 5
+        interrupted = interrupted_at(step, partial(next, iterator))
+        assert next(iterator).kv.mod_revision == (6 if interrupted else 7), f"after a signal at step {step}"
+        step += 1
+    assert step > 10
 
 
 def test_several_ways_of_reading_share_what_is_left():
