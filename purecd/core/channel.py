@@ -297,6 +297,7 @@ class Channel(Logins):
             link.receive(data, now)
         except EtcdError as error:
             self._drop(link, error, now)
+            self.stirred = True
             return
         conn = link.conn
         if conn.closed or (conn.goaway is not None and link.state < LinkState.READY):

@@ -145,6 +145,17 @@ def test_a_driver_looks_again_only_when_something_is_queued(pinged):
     assert (world.channel.unsent, world.channel.stirred) == (pinged, pinged)
 
 
+def test_a_driver_looks_again_when_a_link_is_given_up():
+    world, _ = world_of()
+    world.frozen.add("a:1")
+    watch(world)
+    link = world.link()
+    world.channel.stirred = False
+    world.channel.link_received(link, b"\x15\x03\x01\x00\x02\x02\x46", world.now)  # it speaks TLS
+    assert world.channel.closing == [link]
+    assert world.channel.stirred, "a socket is to be closed, and another one to be opened in time"
+
+
 def test_a_source_makes_the_channel_dial_until_there_is_a_link():
     world, _ = world_of()
     world.refused.add("a:1")
