@@ -46,6 +46,21 @@ def _parser(name: str) -> Callable[[bytes], Any]:
     return message_class("columns." + name).FromString
 
 
+def decode_error() -> type[Exception]:
+    """What protobuf raises for octets that are no message."""
+    from google.protobuf.message import DecodeError
+
+    return DecodeError
+
+
+def _parsed(name: str, data: bytes) -> Any:
+    """The columns in a message, None where what etcd's own message skips is no column."""
+    try:
+        return _parser(name)(data)
+    except decode_error():
+        return None
+
+
 def keys_by_column(data: bytes, count: int) -> list[KeyValue] | None:
     """The keys of a RangeResponse, None where they make no columns.
 
@@ -54,7 +69,8 @@ def keys_by_column(data: bytes, count: int) -> list[KeyValue] | None:
     """
     if count < FEWEST or len(data) > count * WIDEST:
         return None
-    kvs = _key_values(_parser("RangeColumns")(data).kvs, count)
+    columns = _parsed("RangeColumns", data)
+    kvs = None if columns is None else _key_values(columns.kvs, count)
     return None if kvs is None else list(kvs)
 
 
@@ -66,7 +82,10 @@ def events_by_column(data: bytes, count: int) -> list[Event] | None:
     """
     if count < FEWEST:
         return None
-    columns = _parser("WatchColumns")(data).events
+    found = _parsed("WatchColumns", data)
+    if found is None:
+        return None
+    columns = found.events
     kvs = _key_values(columns.kv, count)
     kinds: Iterable[int] | None = repeat(EventType.PUT)
     if columns.type:

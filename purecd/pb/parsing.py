@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any, Callable, TypeVar
 
 from purecd.pb import message_class
-from purecd.pb.columns import events_by_column, keys_by_column
+from purecd.pb.columns import decode_error, events_by_column, keys_by_column
 from purecd.requests import MAX_TXN_DEPTH
 from purecd.types import (
     CompactReply,
@@ -55,6 +55,11 @@ def _key_value(message: Any) -> KeyValue:
 
 def _key_values(messages: Iterable[Any]) -> list[KeyValue]:
     return list(map(_as_key_value, map(_key_value_fields, messages)))
+
+
+def keys_at_once(data: bytes, count: int) -> list[KeyValue] | None:
+    """The keys of a RangeResponse that holds so many and nothing else, None where they make no columns."""
+    return keys_by_column(data, count) if _is_upb() else None
 
 
 def get_reply(message: Any, data: bytes | None = None) -> GetReply:
@@ -159,12 +164,6 @@ def _is_upb() -> bool:
     return implementation == "upb"
 
 
-def _decode_error() -> type[Exception]:
-    from google.protobuf.message import DecodeError
-
-    return DecodeError
-
-
 def decoder(
     name: str,
     convert: Callable[..., _T],
@@ -200,7 +199,7 @@ def decoder(
             parse = message_class("etcdserverpb." + name).FromString
         try:
             return convert(parse(data), data) if with_data else convert(parse(data))
-        except _decode_error() as error:
+        except decode_error() as error:
             raise ValueError(str(error)) from None
 
     return decode

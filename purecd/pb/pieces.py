@@ -16,6 +16,7 @@ Source: protobuf.dev/programming-guides/encoding ("last one wins", merging of me
 from __future__ import annotations
 
 from purecd.pb.codecs import decode_range
+from purecd.pb.parsing import keys_at_once
 from purecd.pb.wireformat import span
 from purecd.types import GetReply, KeyValue
 
@@ -81,9 +82,10 @@ class RangePieces:
             if self._head is None:
                 start = _header_end(data)
                 self._head = data[:start]
-            end, self._enough = _whole_keys(data, start)
-            if end > start:
-                self._kvs += decode_range(data[start:end]).kvs
+            end, count, self._enough = _whole_keys(data, start)
+            if count:
+                keys = data[start:end]
+                self._kvs += keys_at_once(keys, count) or decode_range(keys).kvs
         except ValueError:
             end, self._enough = start, NEVER
         rest = data[end:]
@@ -97,17 +99,18 @@ def _header_end(data: bytes) -> int:
     return end if end <= len(data) else 0
 
 
-def _whole_keys(data: bytes, pos: int) -> tuple[int, int]:
+def _whole_keys(data: bytes, pos: int) -> tuple[int, int, int]:
     """Where the whole keys end that stand in `data` from `pos` on.
 
     Returns:
-        That position, and how many octets must be there from it on for another look to be worth it.
+        That position, how many they are, and how many octets must be there from it on for another look to
+        be worth it.
     """
     size = len(data)
-    length = 0
+    length = count = 0
     while pos + LONGEST_HEAD <= size:
         if data[pos] != _KEY_VALUE:
-            return pos, NEVER
+            return pos, count, NEVER
         octet = data[pos + 1]
         if octet < 128:
             end = pos + 2 + octet
@@ -116,13 +119,15 @@ def _whole_keys(data: bytes, pos: int) -> tuple[int, int]:
         else:
             end = span(data, pos + 1)[1]
         if end > size:
-            return pos, max(STEP, end - pos)
+            return pos, count, max(STEP, end - pos)
         if end - pos == length:
-            pos = _run_end(data, pos, length)
+            end = _run_end(data, pos, length)
+            count += (end - pos) // length
         else:
             length = end - pos
-            pos = end
-    return pos, STEP
+            count += 1
+        pos = end
+    return pos, count, STEP
 
 
 def _run_end(data: bytes, pos: int, length: int) -> int:

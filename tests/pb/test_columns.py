@@ -207,3 +207,16 @@ def test_keys_of_which_one_has_a_field_twice_or_not_are_read_one_by_one(field, t
     data = sub(0x0A, HEADER.SerializeToString()) + b"".join(octets)
     assert keys(data) is None
     assert parsing.decode_range(data) == decoding.decode_range(data)
+
+
+@pytest.mark.parametrize("content", [b"\x80", b"\x05", b"\x05\x06"])
+def test_what_a_key_value_skips_does_not_matter(content):
+    # A number that comes with a length is unknown to a message, but to a repeated field it is many.
+    contents = [b"".join(fields(number).values()) for number in range(COUNT)]
+    contents[7] += sub(0x12, content)
+    data = b"".join(sub(0x12, each) for each in contents)
+    assert keys(data) is None
+    assert parsing.decode_range(data) == decoding.decode_range(data)
+    data = b"".join(sub(0x5A, sub(0x12, each)) for each in contents)
+    assert by_column(data) is None
+    assert parsing.decode_watch(data) == decoding.decode_watch(data)

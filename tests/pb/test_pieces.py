@@ -9,6 +9,7 @@ import pytest
 
 from purecd.pb import codecs, messages, pieces
 from purecd.pb.pieces import RangePieces
+from purecd.pb.wireformat import span
 from purecd.types import GetReply, KeyValue
 from tests.pb.reply_cases import CASES, HEAD, HEADER, KV, KV_BYTES, MALFORMED, outcome, random_reply, sub
 
@@ -183,6 +184,11 @@ def test_the_time_is_proportional_to_the_octets(field):
             return found
 
     octets = Octets((field * 63 + b"\x12\x80\0") * (50_000 // (63 * len(field))))
-    end, _ = pieces._whole_keys(octets, 0)
-    assert end > len(octets) - 100
+    end, count, _ = pieces._whole_keys(octets, 0)
     assert looked < 5 * pieces.LONGEST_RUN * len(octets) // len(field)
+    assert end > len(octets) - 100
+    at = fields = 0
+    while at < end:
+        at = span(octets, at + 1)[1]
+        fields += 1
+    assert count == fields
