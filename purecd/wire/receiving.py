@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from .streams import Stream
 
 DEBUG_KEPT = 1024
+MUCH = 1 << 14
+"""Octets that are not copied just to stand behind the beginning of a frame. Of a range of 10 MiB that
+leaves 0.93 of the CPU (benchmarks/ranges.py)."""
 CONFIRM_RESET = b"purecd:r"
 
 # What the first octet of something that is not HTTP/2 gives away.
@@ -72,16 +75,23 @@ class ReceivingHalf(ConnectionState):
             self._refilled_at = now  # time before the first octet earns nothing
         self.received_frames += 1
         rest = self._rest
+        used = 0
         if rest:
-            if len(rest) + len(data) < self._rest_size:
+            lacking = self._rest_size - len(rest)
+            if len(data) < lacking:
                 rest += data
                 return
-            data = b"".join((rest, data))
+            if len(data) < MUCH or self._rest_size == frames.HEAD_SIZE:
+                data = b"".join((rest, data))
+            else:
+                used = lacking
         self.more = False
         size = len(data)
         try:
-            used = 0
-            if self.ready and self._block is None and len(data) > frames.HEAD_SIZE:
+            if used:
+                # Only what lacks of the frame is copied, not all that came with it.
+                self._receive_frames(b"".join((rest, data[:used])), 0, now)
+            elif self.ready and self._block is None and len(data) > frames.HEAD_SIZE:
                 used = self._receive_usual(data, now) if data[3] != frames.DATA else self._receive_lone(data)
             if used < size:
                 used = self._receive_frames(data, used, now)

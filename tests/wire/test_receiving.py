@@ -14,6 +14,7 @@ import pytest
 from purecd.errors import StatusCode
 from purecd.wire.blocks import MAX_CONTINUATIONS
 from purecd.wire.http2 import Http2Connection
+from purecd.wire.receiving import MUCH
 
 from .peer import (
     ACK,
@@ -821,3 +822,49 @@ def test_usual_frames_of_one_turn_are_limited_too():
         assert turns < 50
     assert answered + len(sent(conn)) == 20
     assert list(stream.messages) == [b"reply"]
+
+
+# A frame in two reads, the second of which brings much behind it.
+
+
+def ping_frame(number):
+    return frame(PING, 0, 0, number.to_bytes(8, "big"))
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 1 << 62])
+@pytest.mark.parametrize("read", [MUCH - 9, MUCH, MUCH + 8, MUCH + 9, MUCH + 10, MUCH + 4000, 5 * MUCH + 77])
+def test_reads_that_end_within_a_frame(read, at_once):
+    conn = connect()
+    conn.frames_at_once = at_once
+    first, second = start(conn, max_receive=1 << 22), start(conn, max_receive=1 << 22)
+    sent(conn)
+    bodies = [bytes((number * step) % 251 for number in range(200_000)) for step in (3, 7)]
+    octets = [headers(1), headers(3)]
+    for at in range(0, 200_005, 16_384):
+        for stream_id, body in zip((1, 3), bodies):
+            octets.append(data(stream_id, message(body)[at : at + 16_384]))
+        octets.append(ping_frame(at))
+    octets += [trailers(1), ping_frame(7), trailers(3)]
+    whole = b"".join(octets)
+    for at in range(0, len(whole), read):
+        conn.receive_data(whole[at : at + read])
+        while conn.more:
+            conn.receive_data(b"")
+    assert (first.messages, second.messages) == ([bodies[0]], [bodies[1]])
+    assert (first.status, second.status) == ((0, "", "trailers"),) * 2
+    pongs = [each.payload for each in sent(conn) if each.kind == PING]
+    assert pongs == [at.to_bytes(8, "big") for at in [*range(0, 200_005, 16_384), 7]]
+
+
+@pytest.mark.parametrize("end", [100, 9, 4])
+def test_a_fault_in_a_frame_of_two_reads_ends_the_connection(end):
+    conn = connect()
+    stream = start(conn)
+    bad = frame(PUSH_PROMISE, 4, 1, b"x" * 200)
+    conn.receive_data(bad[:end])
+    assert conn.error is None
+    conn.receive_data(bad[end:] + answer(1, b"reply") + frame(PING, 0, 0, b"12345678") * 2000)
+    assert "PUSH_PROMISE" in str(conn.error)
+    assert conn.closed
+    assert list(stream.messages) == []
+    assert not [each for each in sent(conn) if each.kind == PING]
