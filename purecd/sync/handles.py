@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain, cycle, repeat
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from purecd.core.watching import Watcher, WatchRequest
 
 
+_IN_C = sys.implementation.name == "cpython"
+"""Whether `partial` and `attrgetter` are. Where they are in Python a signal may come in the midst of them."""
 _END: Iterator[Event] = iter(())
 """Where a reader stands after the last event of all."""
 
@@ -73,6 +76,8 @@ class Watch:
         self.close()
 
     def __iter__(self) -> Iterator[Event]:
+        if not _IN_C:
+            return self
         # In turn the events at hand and one that reads more, until the former are `_END`. So no function of
         # Python's runs for an event, which takes an eighth of the time of `__next__`. A signal can raise only
         # in `_read_on`, and what raises there can be read on after, other than a generator. Nowhere else:
