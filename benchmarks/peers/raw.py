@@ -165,7 +165,7 @@ def some(received: T) -> T:
 def pongs(answer: bytes) -> bytes:
     """Answers to all whole PINGs in `answer`."""
     parts = answer.split(PING)[1:]
-    return b"".join([PONG + part[:8] for part in parts])
+    return b"".join([PONG + part[:8] for part in parts if len(part) >= 8])
 
 
 def watched(connection: RawConnection, prefix: bytes):
