@@ -8,6 +8,7 @@ as far as they go at the start, so that it never has to think of them again.
 from __future__ import annotations
 
 import itertools
+import re
 import socket
 import ssl
 import struct
@@ -34,7 +35,9 @@ LARGEST = 2**31 - 1
 PING = b"\0\0\x08\x06\0\0\0\0\0"
 PONG = b"\0\0\x08\x06\x01\0\0\0\0"
 END = b"\x01\x05"  # type HEADERS, flags END_STREAM and END_HEADERS
-TRAILERS = b"\0\0\x02" + END + b"\0"  # of two octets, as etcd sends them; the stream's id begins with 0
+# Of two indexed fields, as etcd sends them, on a stream whose id begins with 0. Less than that is found in
+# DATA as well, on a stream whose id has these octets.
+trailers_in = re.compile(rb"\0\0\x02\x01\x05\0...[\x80-\xff][\x80-\xff]", re.DOTALL).finditer
 
 
 class RawConnection:
@@ -105,8 +108,9 @@ class RawConnection:
         rest = b""
         while left:
             answer = rest + some(recv(262144))
-            ended = answer.count(TRAILERS)
-            rest = answer[max(answer.rfind(TRAILERS) + len(TRAILERS), len(answer) - 16) :]
+            ends = [found.end() for found in trailers_in(answer)]
+            ended = len(ends)
+            rest = answer[max(ends[-1] if ends else 0, len(answer) - 16) :]
             left -= ended
             more = b"".join([bytes_of.popleft() for _ in range(min(ended, len(bytes_of)))])
             if PING in answer:
