@@ -25,7 +25,7 @@ from purecd.memory.log import Command, NotApplied, Solo
 from purecd.memory.rpcs import RPCS, Rpc
 from purecd.memory.state import NOSPACE, State
 from purecd.memory.tokens import Tokens, index_of
-from purecd.memory.watches import Watchers
+from purecd.memory.watches import BATCH_REVISIONS, Watchers
 from purecd.memory.watchstream import WatchRules, WatchStream
 from purecd.pb import messages as pb
 
@@ -50,6 +50,7 @@ class MemberOptions(NamedTuple):
         max_request_bytes: longest request that is proposed.
         progress_interval: seconds between progress notifications.
         resync_interval: seconds between two rounds for watchers that start in the past.
+        resync_batch: revisions told to each of them in a round.
         min_lease_ttl: seconds.
         election_timeout: seconds.
         request_timeout: seconds after which a call ends that got no outcome.
@@ -63,6 +64,7 @@ class MemberOptions(NamedTuple):
     max_request_bytes: int = 1_572_864
     progress_interval: float = 600.0
     resync_interval: float = 0.1
+    resync_batch: int = BATCH_REVISIONS
     min_lease_ttl: int = 2
     election_timeout: float = 1.0
     request_timeout: float = 7.0
@@ -149,7 +151,7 @@ class Member:
         self.now = 0.0  # of the last input
         self.tokens = Tokens(options.auth_token_ttl)
         self.state = State(options.quota, options.min_lease_ttl, self._committed, self.tokens)
-        self.watchers = Watchers(self.state.store, options.resync_interval)
+        self.watchers = Watchers(self.state.store, options.resync_interval, options.resync_batch)
         mine = pb.Member(ID=member_id, name=name, peerURLs=peer_urls, clientURLs=client_urls)
         self.state.cluster.members = {each.ID: each for each in members or [mine]}
         self._rules = _watch_rules(options)

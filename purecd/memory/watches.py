@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from purecd.memory.store import Record, Store
 
-BATCH_REVISIONS = 1000  # told to an unsynced watcher in one response
+BATCH_REVISIONS = 1000
 NO_PUT, NO_DELETE = 0, 1
 
 
@@ -83,11 +83,13 @@ class Watchers:
 
     Args:
         interval: seconds between two rounds for unsynced watchers.
+        batch: revisions told to each of them in a round, in one response.
     """
 
-    def __init__(self, store: Store, interval: float = 0.1) -> None:
+    def __init__(self, store: Store, interval: float = 0.1, batch: int = BATCH_REVISIONS) -> None:
         self._store = store
         self._interval = interval
+        self._batch = batch
         # As ordered sets: whoever came first is told first.
         self._unsynced: dict[Watcher, None] = {}
         self._synced: dict[Watcher, None] = {}
@@ -201,7 +203,7 @@ class Watchers:
             if not wanted:
                 continue
             revisions += 1
-            if revisions > BATCH_REVISIONS:
+            if revisions > self._batch:
                 return missed, wanted[0].main
             missed += wanted
         return missed, 0

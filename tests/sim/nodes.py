@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Callable
 
-from purecd.memory import watches
 from purecd.memory.calls import Handler, ServerCall, Status
 from purecd.memory.connection import UNLIMITED, ServerConnection
 from purecd.memory.log import Command, Done
@@ -406,5 +405,5 @@ class ClusterOptions:
             auth_token_ttl=rng.pick((300.0, 5.0, 1.0)),
             progress_interval=rng.pick((600.0, 3.0, 0.5)),
             max_request_bytes=rng.pick((1_572_864, 2_000)),
+            resync_batch=rng.pick((1000, 2)),
         )
-        watches.BATCH_REVISIONS = rng.pick((1000, 2))
