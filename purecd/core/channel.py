@@ -328,16 +328,17 @@ class Channel(Logins):
 
     def _collect(self, link: Link, now: float) -> bool:
         conn = link.conn
-        active, conn.active = conn.active, []
+        active: list[Any] = conn.active  # every stream here is a GrpcStream
+        conn.active = []
         calm = 0
         for stream in active:
-            owner: Any = stream.owner  # type: ignore[attr-defined]  # every stream here is a GrpcStream
+            owner = stream.owner
             if type(owner) is Call:
-                status = stream.status  # type: ignore[attr-defined]  # as above
+                status = stream.status
                 if status is not None and not owner.done:
                     # No cycle: what a call leaves behind is free at once, without the collector.
-                    stream.owner = None  # type: ignore[attr-defined]  # as above
-                    messages = stream.messages  # type: ignore[attr-defined]  # as above
+                    stream.owner = None
+                    messages = stream.messages
                     if status.code == 0 and len(messages) == 1:
                         owner.message = messages[0]
                         owner.done = True
@@ -350,7 +351,7 @@ class Channel(Logins):
             elif type(owner) is ServerStream:
                 self._stream_active(owner, stream, link, now)
             elif type(owner) is Greeting:
-                if stream.status is not None and owner is link.login:  # type: ignore[attr-defined]  # as above
+                if stream.status is not None and owner is link.login:
                     self._greeted(owner, stream, link, now)
             elif type(owner) is HealthWatch:
                 self._health_told(owner, link, now)
